@@ -1,0 +1,11 @@
+//! The wire types of the Tinker API, without I/O.
+#![doc = ""]
+
+mod observer;
+pub mod proto;
+mod queue_state;
+mod request_type;
+
+pub use observer::{ClientKind, QueueStateChange, QueueStateObserver};
+pub use queue_state::QueueState;
+pub use request_type::RequestType;
