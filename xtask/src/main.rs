@@ -5,6 +5,9 @@ fn main() {
     #[cfg(feature = "proto")]
     {
         let root = std::path::Path::new(".");
-        if let Err(e) = proto::compile(root, &proto::checked_in(root)) { eprintln!("{e}"); std::process::exit(1) }
+        if let Err(e) = proto::compile(root, &proto::checked_in(root)) {
+            eprintln!("{e}");
+            std::process::exit(1)
+        }
     }
 }
