@@ -84,7 +84,7 @@ impl ObserverSet {
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> bool {
         // Not `all`: after one that blocks, the others are still waited for.
-        self.users.iter().fold(true, |done, user| user.flush(timeout) && done)
+        self.users.iter().filter(|user| !user.flush(timeout)).count() == 0
     }
 
     fn dispatch(&self, seen: &QueueStateChange, transition: bool) {
