@@ -109,12 +109,15 @@ fn a_missing_id_prints_unknown() {
 fn the_servers_reason_wins_where_it_says_something() {
     let mut empty = sampling(QueueState::PausedCapacity);
     empty.reason = Some("".into());
+    let mut blank = sampling(QueueState::PausedCapacity);
+    blank.reason = Some(" \n".into());
     for (change, reason) in [
         (sampling(QueueState::PausedCapacity).with_reason(Some("maintenance")), "maintenance"),
         (sampling(unknown("draining")).with_reason(Some("moving house")), "moving house"),
         (sampling(QueueState::PausedCapacity).with_reason(Some("  ")), "out of capacity"),
         (sampling(QueueState::PausedCapacity).with_reason(None), "out of capacity"),
         (empty, "out of capacity"),
+        (blank, "out of capacity"),
         (sampling(unknown("draining")), "unknown"),
     ] {
         let (log, _guard) = Log::start();
