@@ -60,13 +60,15 @@
 //! * [`Chaos`]: random faults with a seed, for soaks.
 //! * The log: [`FakeServer::requests`], counters, gauges, [`FakeServer::wait_for`] and assertions such as
 //!   [`FakeServer::assert_contiguous_seq_ids`].
+//! * [`transport_conformance`]: the contract of a transport, for those who bring their own HTTP stack.
 //! * The program `tinkex-testkit serve`, which a client in another language scripts over `/control/` routes.
 
 mod assertions;
 mod behaviour;
 mod chaos;
+mod conformance;
 mod control;
-mod core;
+mod engine;
 mod exchange;
 mod gate;
 mod log;
@@ -81,7 +83,8 @@ mod wire;
 
 pub use behaviour::{Behaviour, NoBehaviour};
 pub use chaos::{Chaos, ChaosFault};
-pub use core::ChaosStrike;
+pub use conformance::{Nonconformity, transport_conformance};
+pub use engine::ChaosStrike;
 pub use exchange::{PROTOBUF, Received, Reply};
 pub use gate::Gate;
 pub use script::Script;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tinkex_http::SharedTransport;
 
 use crate::chaos::Chaos;
-use crate::core::{ChaosStrike, Core};
+use crate::engine::{ChaosStrike, Core};
 use crate::memory::MemoryTransport;
 use crate::route::RoutePattern;
 use crate::socket::SocketServer;

@@ -13,36 +13,36 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A server whose behaviour echoes route and JSON body.
-pub fn echo() -> FakeServer {
+pub(crate) fn echo() -> FakeServer {
     FakeServer::with(|request: &Received| {
         Reply::json(200, &json!({ "route": request.route(), "body": request.json() }))
     })
 }
 
 /// A server on which everything has to be scripted.
-pub fn bare() -> FakeServer {
+pub(crate) fn bare() -> FakeServer {
     FakeServer::with(NoBehaviour)
 }
 
 /// What came back in memory.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
-pub fn request(url: &str, route: &str, body: &Value) -> http::Request<Bytes> {
+pub(crate) fn request(url: &str, route: &str, body: &Value) -> http::Request<Bytes> {
     http::Request::post(format!("{url}/api/v1/{route}"))
         .header("content-type", "application/json")
         .body(Bytes::from(body.to_string()))
@@ -50,7 +50,7 @@ pub fn request(url: &str, route: &str, body: &Value) -> http::Request<Bytes> {
 }
 
 /// Posts JSON over a transport and reads the whole body.
-pub async fn post_over(
+pub(crate) async fn post_over(
     transport: &SharedTransport,
     url: &str,
     route: &str,
@@ -63,28 +63,28 @@ pub async fn post_over(
 }
 
 /// Posts JSON over a new transport of the server.
-pub async fn post(server: &FakeServer, route: &str, body: &Value) -> Result<Answer, TransportError> {
+pub(crate) async fn post(server: &FakeServer, route: &str, body: &Value) -> Result<Answer, TransportError> {
     post_over(&server.transport(), &server.url(), route, body).await
 }
 
 /// Posts and tells the kind of the error there has to be.
-pub async fn post_error(server: &FakeServer, route: &str) -> TransportErrorKind {
+pub(crate) async fn post_error(server: &FakeServer, route: &str) -> TransportErrorKind {
     post(server, route, &json!({})).await.unwrap_err().kind()
 }
 
 /// A bare HTTP/1.1 connection.
-pub struct Wire(TcpStream);
+pub(crate) struct Wire(TcpStream);
 
 impl Wire {
-    pub async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    pub async fn send(&mut self, route: &str, body: &Value) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, route: &str, body: &Value) -> io::Result<()> {
         self.send_to(&format!("/api/v1/{route}"), body).await
     }
 
-    pub async fn send_to(&mut self, path: &str, body: &Value) -> io::Result<()> {
+    pub(crate) async fn send_to(&mut self, path: &str, body: &Value) -> io::Result<()> {
         let body = body.to_string();
         let length = body.len();
         let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
@@ -108,7 +108,7 @@ impl Wire {
     }
 
     /// The head of the response, as text. What comes after it stays unread.
-    pub async fn head(&mut self) -> String {
+    pub(crate) async fn head(&mut self) -> String {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             bytes.push(self.0.read_u8().await.unwrap());
@@ -117,7 +117,7 @@ impl Wire {
     }
 
     /// A response whose body has an announced length: head and body.
-    pub async fn response(&mut self) -> (String, Vec<u8>) {
+    pub(crate) async fn response(&mut self) -> (String, Vec<u8>) {
         let (bytes, ended) = self
             .read_until(|bytes| {
                 let Some(at) = find(bytes, b"\r\n\r\n") else { return false };
@@ -133,7 +133,7 @@ impl Wire {
     }
 
     /// All there is until the connection ends, and whether it ended in good order.
-    pub async fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
+    pub(crate) async fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
         let (bytes, ended) = self.read_until(|_| false).await;
         (bytes, ended.map(|_| ()))
     }
@@ -144,6 +144,6 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Shorthand for durations.
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }

@@ -178,7 +178,7 @@ async fn dropping_the_socket_server_ends_its_connections() {
     wire.send("x", &json!({})).await.unwrap();
     server.wait_for("x", 1).await;
     drop(socket);
-    wire.rest().await;
+    assert_eq!(wire.rest().await.0, b"");
     server.wait_for_in_flight("x", 0).await;
 }
 

@@ -220,7 +220,7 @@ impl Core {
 impl State {
     /// The step for a request: of the first script that has one left; where all are used up, a failure if one of
     /// them ends so; else chaos; else the behaviour.
-    fn choose(&mut self, candidates: &[usize], request: &Received, nth: u64) -> Step {
+    fn choose(&mut self, candidates: &[usize], request: &Received, nth: u64) -> Arc<Step> {
         for id in candidates {
             if let Some(step) = self.scripts.get_mut(id).and_then(Lines::take) {
                 return step;
@@ -231,13 +231,13 @@ impl State {
         if let Some(lines) = failing {
             let (violation, reply) = lines.exhausted();
             self.violations.push(violation);
-            return Step::reply(reply);
+            return Arc::new(Step::reply(reply));
         }
         if let Some((fault, step)) = self.chaos.as_ref().and_then(|chaos| chaos.strike(request, nth)) {
             self.struck.push(ChaosStrike { route: request.route().to_owned(), nth, fault });
-            return step;
+            return Arc::new(step);
         }
-        Step::behave()
+        Arc::new(Step::behave())
     }
 }
 
@@ -258,7 +258,7 @@ pub(crate) enum Intake {
 /// A request in the server's hands.
 pub(crate) struct Admitted {
     request: Arc<Received>,
-    step: Step,
+    step: Arc<Step>,
     latency: Duration,
     in_flight: InFlight,
 }
