@@ -65,7 +65,9 @@ async fn early_arrivals_are_found() {
 /// F-14: one logical request, one identity.
 #[tokio::test(start_paused = true)]
 async fn identities_are_checked() {
-    let cases: [(&str, &[(&str, &str, &str)]); 5] = [
+    // The complaint there has to be, and requests as (key, retry count, body).
+    type Requests<'a> = &'a [(&'a str, &'a str, &'a str)];
+    let cases: [(&str, Requests<'_>); 5] = [
         ("", &[("a", "0", "1"), ("b", "0", "2"), ("a", "1", "1"), ("a", "2", "1")]),
         ("no idempotency key", &[("", "0", "1")]),
         ("another request", &[("a", "0", "1"), ("a", "1", "2")]),

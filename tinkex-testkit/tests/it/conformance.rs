@@ -23,10 +23,13 @@ impl Transport for Plain {
         parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
         // The connection ends with the response's body, or with this call if it is dropped before.
         let mut connection = Box::pin(connection);
+        let mut response = Box::pin(sender.send_request(http::Request::from_parts(parts, Full::new(body))));
         let response = tokio::select! {
-            biased;
-            response = sender.send_request(http::Request::from_parts(parts, Full::new(body))) => response,
-            ended = connection.as_mut() => return Err(ended.map_or_else(classify, |()| interrupted())),
+            response = response.as_mut() => response,
+            ended = connection.as_mut() => match ended {
+                Ok(()) => response.await,
+                Err(error) => Err(error),
+            },
         };
         let (parts, mut incoming) = response.map_err(classify)?.into_parts();
         let pieces = futures_util::stream::poll_fn(move |cx| {
