@@ -3,6 +3,7 @@
 //! The first line on standard output is the base URL; the program then serves until it is interrupted.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
@@ -82,8 +83,14 @@ async fn run(serve: Serve) -> Result<(), String> {
     server.control(serve.control);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, serve.port));
     let socket = server.listen_on(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
-    announce(&socket.url());
-    let stopped = tokio::signal::ctrl_c().await.map_err(|e| format!("cannot wait for an interrupt: {e}"));
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    // Polled before the address is out, so that whoever reads the address can already interrupt.
+    tokio::select! {
+        biased;
+        _ = interrupt.as_mut() => return Ok(()),
+        () = std::future::ready(()) => announce(&socket.url()),
+    }
+    let stopped = interrupt.await.map_err(|e| format!("cannot wait for an interrupt: {e}"));
     drop(socket);
     // Violations went to whoever asked /control/verify; the end of the program is no test.
     let _ = server.verify();

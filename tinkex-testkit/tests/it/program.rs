@@ -38,6 +38,16 @@ async fn it_prints_its_address_and_can_be_scripted() {
     assert_eq!(log[0]["json"], json!({"n": 1}));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupt_ends_it_in_good_order() {
+    let (mut child, url) = serve(&[]).await;
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    let kill = format!("kill -INT {}", child.id().unwrap());
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+    assert!(child.wait().await.unwrap().success());
+}
+
 #[tokio::test]
 async fn wrong_arguments_are_told_with_the_usage() {
     for arguments in
