@@ -7,7 +7,8 @@ import math
 from harness import WAIT, Lab, check, equal, expect, near, prompt, tokens
 from tinker import types
 
-VOCABULARY = 256
+# The most alternatives a request may ask for: all tokens but one, whose probability is too small to matter.
+WIDEST = 255
 WORDS = "The model reads a line of text."
 IDS = tokens(WORDS)
 ROWS = len(IDS) - 1
@@ -57,7 +58,7 @@ def last_places(lab: Lab) -> None:
 @check("topk_prompt_logprobs: sorted, a distribution when complete, and in line with the prompt's own logprobs")
 def alternatives(lab: Lab) -> None:
     own = logprobs(lab)
-    rows = scored(lab, include_prompt_logprobs=True, topk_prompt_logprobs=VOCABULARY).topk_prompt_logprobs
+    rows = scored(lab, include_prompt_logprobs=True, topk_prompt_logprobs=WIDEST).topk_prompt_logprobs
     equal((len(rows), rows[0]), (len(IDS), None), "rows, and the first one")
     for place, row in enumerate(rows[1:], start=1):
         values = [value for _, value in row]
@@ -96,7 +97,7 @@ def sparse_targets(lab: Lab) -> None:
     found = scored(lab, target_prompt_logprobs=target).target_prompt_logprobs
     equal((found.shape, list(found.sparse_crow_indices)), ([ROWS, 3], crow), "rows")
     equal(list(found.sparse_col_indices), [1, 0, 2], "columns")
-    row = dict(scored(lab, topk_prompt_logprobs=VOCABULARY, include_prompt_logprobs=True).topk_prompt_logprobs[ROWS])
+    row = dict(scored(lab, topk_prompt_logprobs=WIDEST, include_prompt_logprobs=True).topk_prompt_logprobs[ROWS])
     same(found.data, [own[3], own[ROWS], row[32]], "sparse target logprobs")
 
 

@@ -8,6 +8,8 @@ from harness import Lab, check, equal, expect, near, prompt, text, tokens
 from tinker import types
 
 VOCABULARY = 256
+# The most alternatives a request may ask for: all tokens but one, whose probability is too small to matter.
+WIDEST = VOCABULARY - 1
 END_OF_TEXT = 0
 WORDS = "The model "
 
@@ -46,7 +48,7 @@ def narrow_sampling(lab: Lab) -> None:
 
 @check("sample: top_k and top_p limit what can be picked")
 def limited_sampling(lab: Lab) -> None:
-    extra = {"topk_sample_logprobs": VOCABULARY}
+    extra = {"topk_sample_logprobs": WIDEST}
     for seed in range(3):
         for sequence in lab.sample(WORDS, top_k=3, seed=seed, stop=[], extra=extra, num_samples=3).sequences:
             for place, row in enumerate(sequence.topk_logprobs):
@@ -83,7 +85,7 @@ def many_sequences(lab: Lab) -> None:
 @check("sample: the tokens follow the reported probabilities")
 def frequencies(lab: Lab) -> None:
     # One token each, so that the first row of alternatives is the distribution it was drawn from.
-    reply = lab.sample(WORDS, num_samples=400, max_tokens=1, seed=3, stop=[], extra={"topk_sample_logprobs": VOCABULARY})
+    reply = lab.sample(WORDS, num_samples=400, max_tokens=1, seed=3, stop=[], extra={"topk_sample_logprobs": WIDEST})
     row = dict(reply.sequences[0].topk_logprobs[0])
     for token, value in list(row.items())[:3]:
         share = sum(sequence.tokens[0] == token for sequence in reply.sequences) / 400
@@ -93,10 +95,10 @@ def frequencies(lab: Lab) -> None:
 
 @check("sample: topk_sample_logprobs over the whole vocabulary is a distribution")
 def whole_distribution(lab: Lab) -> None:
-    sequence = lab.sample(WORDS, seed=1, max_tokens=6, stop=[], extra={"topk_sample_logprobs": VOCABULARY}).sequences[0]
+    sequence = lab.sample(WORDS, seed=1, max_tokens=6, stop=[], extra={"topk_sample_logprobs": WIDEST}).sequences[0]
     equal(len(sequence.topk_logprobs), 6, "rows")
     for place, row in enumerate(sequence.topk_logprobs):
-        equal(len(row), VOCABULARY, "alternatives")
+        equal(len(row), WIDEST, "alternatives")
         expect(near(sum(math.exp(value) for _, value in row), 1, 1e-3), "the probabilities do not sum to 1")
         values = [value for _, value in row]
         equal(values, sorted(values, reverse=True), "the order of alternatives")

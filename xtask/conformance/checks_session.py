@@ -5,7 +5,8 @@ from __future__ import annotations
 import tinker
 from harness import API_KEY, BASE_MODEL, WAIT, Lab, check, equal, expect
 
-PATH = "tinker://run-conformance/sampler_weights/step-0001"
+# A checkpoint the fake service has from the start.
+PATH = "tinker://run-0001/sampler_weights/demo"
 SDK = tinker.__version__
 
 

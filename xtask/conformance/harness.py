@@ -115,8 +115,9 @@ class Control:
     def requests(self, route: str | None = None, since: int = 0) -> list[dict[str, Any]]:
         """What the server got, in order of arrival: `route`, `method`, `headers`, `json`, `index`."""
         query = f"?route={urllib.parse.quote(route)}" if route else ""
-        found = self.call("GET", f"/control/requests{query}")
-        rows = found["requests"] if isinstance(found, dict) else found
+        rows = self.call("GET", f"/control/requests{query}")
+        for row in rows:
+            row["route"] = row["path"].removeprefix("/api/v1/")
         return [row for row in rows if row["index"] >= since]
 
     def mark(self) -> int:
