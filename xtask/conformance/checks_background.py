@@ -62,7 +62,7 @@ def abandoned(lab: Lab, enabled: bool) -> list[str]:
     with lab.flags({}, {"sample_cancel_enabled": enabled}):
         sampler = lab.new_sampler(lab.service())
     mark = lab.control.mark()
-    lab.control.post("pause", {"state": "paused_capacity", "for_ms": 2500})
+    lab.control.post("pause", {"state": "paused_capacity", "seconds": 2.5})
     future = lab.start(sampler=sampler)
     polls = until(lambda: lab.control.requests("retrieve_future", mark), "the sample is polled")
     expect(future.cancel(), "the sample could not be cancelled")
@@ -97,3 +97,8 @@ def heartbeats(lab: Lab) -> None:
 
     until(lambda: beats() >= 2, "two heartbeats", limit=25)
     equal(lab.log.containing("heartbeat failed"), [], "heartbeat warnings")
+
+
+@check("the server's own verdict: every scripted step was used, nothing was violated")
+def verdict(lab: Lab) -> None:
+    equal(lab.control.call("GET", "/control/verify"), {"ok": True, "violations": [], "leftovers": []}, "the verdict")

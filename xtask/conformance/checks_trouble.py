@@ -113,7 +113,7 @@ def silent_polls(lab: Lab) -> None:
 @check("a pause of the service itself: long polls report it, and the sample completes afterwards")
 def service_pause(lab: Lab) -> None:
     sampler, answer = own_sampler(lab), wanted(lab)
-    lab.control.post("pause", {"state": "paused_capacity", "reason": "conformance pause", "for_ms": 1500})
+    lab.control.post("pause", {"state": "paused_capacity", "reason": "conformance pause", "seconds": 1.5})
     start = time.monotonic()
     equal(lab.sample(sampler=sampler, **GREEDY).sequences[0].tokens, answer, "the sample after the pause")
     elapsed = time.monotonic() - start
@@ -171,6 +171,19 @@ def bad_request(lab: Lab) -> None:
         raise AssertionError("a negative temperature was accepted")
     equal(len(lab.control.requests("asample", mark)), 1, "submissions")
     lab.sample(sampler=sampler, **GREEDY)
+
+
+@check("large results: announced first, then fetched, with the same sample")
+def announced(lab: Lab) -> None:
+    sampler, answer = own_sampler(lab), wanted(lab)
+    lab.control.post("metadata_threshold", {"bytes": 64})
+    mark = lab.control.mark()
+    try:
+        equal(lab.sample(sampler=sampler, **GREEDY).sequences[0].tokens, answer, "the sample")
+    finally:
+        lab.control.post("metadata_threshold", {"bytes": 1024 * 1024})
+    polls = [row["json"]["allow_metadata_only"] for row in lab.control.requests("retrieve_future", mark)]
+    equal(polls, [True, False], "allow_metadata_only of the polls")
 
 
 @check("no wait in these checks came near its limit")
