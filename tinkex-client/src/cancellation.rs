@@ -67,9 +67,11 @@ impl CancelQueue {
 }
 
 async fn run(http: HttpClient, flags: DynamicFlags, mut receiver: mpsc::UnboundedReceiver<Entry>) {
+    let http = &http;
     let mut batch = Vec::new();
     loop {
-        let most = usize::try_from(flags.get().sample_cancel_max_batch_size).unwrap_or(usize::MAX).clamp(1, 1024);
+        let most =
+            usize::try_from(flags.get().sample_cancel_max_batch_size).unwrap_or(usize::MAX).clamp(1, 1024);
         if receiver.recv_many(&mut batch, most).await == 0 {
             return;
         }
@@ -80,8 +82,8 @@ async fn run(http: HttpClient, flags: DynamicFlags, mut receiver: mpsc::Unbounde
                 Entry::Flushed(sender) => flushed.push(sender),
             }
         }
-        join_all(ids.iter().map(|id| async {
-            if let Err(error) = endpoints::cancel_future(&http, id).await {
+        join_all(ids.iter().map(|id| async move {
+            if let Err(error) = endpoints::cancel_future(http, id).await {
                 tracing::debug!(request_id = id, "a cancellation was dropped: {error}");
             }
         }))

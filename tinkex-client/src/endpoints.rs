@@ -6,9 +6,9 @@ use http::{HeaderName, HeaderValue};
 use tinkex_http::{ApiRequest, CallClass, HttpClient, HttpError, RetryPolicy};
 use tinkex_types::{
     CancelFutureRequest, ClientConfig, ClientConfigRequest, CreateSamplingSessionRequest,
-    CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse, DynamicConfig, FinishSessionRequest,
-    GetSamplerResponse, Health, HeartbeatRequest, JoinSamplingSessionRequest, JoinSamplingSessionResponse,
-    PROTOCOL_SDK_VERSION, ServerCapabilities,
+    CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse, DynamicConfig,
+    FinishSessionRequest, GetSamplerResponse, Health, HeartbeatRequest, JoinSamplingSessionRequest,
+    JoinSamplingSessionResponse, PROTOCOL_SDK_VERSION, ServerCapabilities,
 };
 
 use crate::Error;
@@ -107,7 +107,8 @@ pub(crate) async fn join_sampling_session(
 }
 
 pub(crate) async fn cancel_future(http: &HttpClient, request_id: &str) -> Result<(), Error> {
-    let request = ApiRequest::post_json("cancel_future", "/api/v1/cancel_future", &CancelFutureRequest { request_id })?;
+    let request =
+        ApiRequest::post_json("cancel_future", "/api/v1/cancel_future", &CancelFutureRequest { request_id })?;
     http.send(&request.timeout(CANCEL_TIMEOUT)).await?;
     Ok(())
 }
@@ -128,7 +129,9 @@ fn escaped(id: &str) -> String {
     let mut out = String::with_capacity(id.len());
     for byte in id.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => out.push(byte.into()),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => {
+                out.push(byte.into())
+            }
             _ => {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "%{byte:02X}");

@@ -32,8 +32,9 @@ impl Environment {
     /// Reads variables from anywhere.
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| lookup(name).filter(|value| !value.is_empty());
-        let mut tags: Vec<String> =
-            lookup("TINKER_TAGS").map(|tags| tags.split(',').map(str::to_owned).collect()).unwrap_or_default();
+        let mut tags: Vec<String> = lookup("TINKER_TAGS")
+            .map(|tags| tags.split(',').map(str::to_owned).collect())
+            .unwrap_or_default();
         tags.sort_unstable();
         tags.dedup();
         Self {
@@ -73,7 +74,8 @@ mod tests {
     /// PROTOCOL 9: empty counts as unset, tags are de-duplicated and not trimmed, set-but-empty tags are one empty tag.
     #[test]
     fn reads_variables_as_the_protocol_says() {
-        let env = environment(&[("TINKER_API_KEY", ""), ("TINKER_TAGS", "b,a,b"), ("TINKER_PROJECT_ID", "p")]);
+        let env =
+            environment(&[("TINKER_API_KEY", ""), ("TINKER_TAGS", "b,a,b"), ("TINKER_PROJECT_ID", "p")]);
         assert_eq!(env.api_key, None);
         assert_eq!(env.tags, ["a", "b"]);
         assert_eq!(env.project_id.as_deref(), Some("p"));

@@ -84,8 +84,11 @@ impl Error {
 
     pub(crate) fn decode(error: impl Into<Box<dyn StdError + Send + Sync>>, request_id: &str) -> Self {
         let source = error.into();
-        let mut error =
-            Self::new(ErrorKind::Decode, ErrorCategory::Server, format!("result of request {request_id}: {source}"));
+        let mut error = Self::new(
+            ErrorKind::Decode,
+            ErrorCategory::Server,
+            format!("result of request {request_id}: {source}"),
+        );
         error.0.request_id = Some(request_id.to_owned());
         error.0.source = Some(source);
         error

@@ -91,7 +91,13 @@ impl Holder {
         let _ = self.connection.set(self.connect(config, flags, true, session_id));
     }
 
-    fn connect(&self, config: ClientConfig, flags: DynamicFlags, refreshes: bool, session_id: Arc<str>) -> Connection {
+    fn connect(
+        &self,
+        config: ClientConfig,
+        flags: DynamicFlags,
+        refreshes: bool,
+        session_id: Arc<str>,
+    ) -> Connection {
         let http = &self.http;
         let gate = BackoffGate::for_key(&http.gate_key());
         Connection {
@@ -99,8 +105,9 @@ impl Holder {
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
-            _refresh: refreshes
-                .then(|| OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))),
+            _refresh: refreshes.then(|| {
+                OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
+            }),
             config,
             flags,
         }

@@ -47,14 +47,15 @@ pub use tinkex_future::PollPolicy;
 #[cfg(feature = "reqwest")]
 pub use tinkex_http::ReqwestTransport;
 pub use tinkex_http::{
-    ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy, SharedTransport,
-    Transport, TransportError, TransportErrorKind,
+    ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
+    SharedTransport, Transport, TransportError, TransportErrorKind,
 };
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
-    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientKind, CsrIndices, DType, ErrorCategory, FinishReason,
-    Health, ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, ModelInput, PromptAltTokens, QueueState,
-    QueueStateChange, QueueStateObserver, RequestType, SampleRequest, SampleResponse, SampledSequence, SamplerHandle,
-    SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData, TensorValues,
-    TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
+    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientKind, CsrIndices, DType, ErrorCategory,
+    FinishReason, Health, ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, ModelInput,
+    PromptAltTokens, QueueState, QueueStateChange, QueueStateObserver, RequestType, SampleRequest,
+    SampleResponse, SampledSequence, SamplerHandle, SamplingParams, ServerCapabilities, SpecialTokens, Stop,
+    StopReason, SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer,
+    TokenizerError, Tokens,
 };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tinkex_future::{PollPolicy, Poller, SessionPoller};
 use tinkex_http::RetryPolicy;
 use tinkex_types::{
-    ClientKind, CreateSamplingSessionRequest, InvalidInput, QueueStateObserver, SAMPLER_BLOCK, SamplerHandle, TinkerPath,
+    ClientKind, CreateSamplingSessionRequest, InvalidInput, QueueStateObserver, SAMPLER_BLOCK, SamplerHandle,
+    TinkerPath,
 };
 use tokio::sync::Semaphore;
 
@@ -134,7 +135,8 @@ impl SamplingClientBuilder {
         let settings = &holder.settings;
         let config = &connection.config;
         let fresh = settings.observers.for_another_client();
-        let observers = Arc::new(self.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
+        let observers =
+            Arc::new(self.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
         let announced = config.sample_use_retrieve_futures;
         let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), "SamplingClient.sample"))
             .policy(self.poll_policy.unwrap_or(settings.poll_policy))

@@ -8,8 +8,8 @@ use tinkex_future::{Poller, PromiseRef, SessionPoller};
 use tinkex_http::RetryPolicy;
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
-    HandleHolder, ModelInput, QueueStateChange, QueueStateObserver, RequestType, SampleRequest, SampleResponse,
-    SamplerHandle, SamplingParams,
+    HandleHolder, ModelInput, QueueStateChange, QueueStateObserver, RequestType, SampleRequest,
+    SampleResponse, SamplerHandle, SamplingParams,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -92,7 +92,11 @@ impl SamplingClient {
     }
 
     /// [`compute_logprobs`](Self::compute_logprobs), for the last `n` tokens only; the entries before are none.
-    pub fn compute_logprobs_last_n(&self, prompt: impl Into<ModelInput>, n: u32) -> SampleHandle<Vec<Option<f32>>> {
+    pub fn compute_logprobs_last_n(
+        &self,
+        prompt: impl Into<ModelInput>,
+        n: u32,
+    ) -> SampleHandle<Vec<Option<f32>>> {
         self.logprobs(logprobs_request(prompt).prompt_logprobs_last_n(n))
     }
 
@@ -120,9 +124,15 @@ impl SamplingClient {
         }
     }
 
-    fn spawn<T>(&self, start: Start, options: SampleOptions, convert: fn(SampleResponse) -> T) -> SampleHandle<T> {
+    fn spawn<T>(
+        &self,
+        start: Start,
+        options: SampleOptions,
+        convert: fn(SampleResponse) -> T,
+    ) -> SampleHandle<T> {
         let sampler = Arc::clone(&self.inner);
-        let entry = sampler.holder.inflight.enter(RequestType::Sample, Arc::clone(&sampler.sampling_session_id));
+        let entry =
+            sampler.holder.inflight.enter(RequestType::Sample, Arc::clone(&sampler.sampling_session_id));
         let (sender, receiver) = oneshot::channel();
         let handle = SampleHandle::new(receiver, Arc::clone(entry.row()), convert);
         let runtime = sampler.holder.runtime.clone();

@@ -94,7 +94,12 @@ pub(crate) async fn run(
 }
 
 impl Sampler {
-    async fn live(&self, start: Start, row: &Arc<Row>, mut stop: Stop<'_>) -> Result<SampleResponse, Stopped> {
+    async fn live(
+        &self,
+        start: Start,
+        row: &Arc<Row>,
+        mut stop: Stop<'_>,
+    ) -> Result<SampleResponse, Stopped> {
         let _place = self.place(stop.as_mut()).await?;
         let request = match start {
             Start::Submit(request) => request,
@@ -112,7 +117,10 @@ impl Sampler {
                     if error.kind() == crate::ErrorKind::Expired && resubmissions < self.resubmissions =>
                 {
                     resubmissions += 1;
-                    tracing::debug!(request_id = accepted.request_id, "the server lost a sample; submitting it anew");
+                    tracing::debug!(
+                        request_id = accepted.request_id,
+                        "the server lost a sample; submitting it anew"
+                    );
                     let pause = self.submit_policy.backoff.delay(resubmissions - 1, fastrand::f64());
                     unless_stopped(stop.as_mut(), tokio::time::sleep(pause)).await?;
                 }

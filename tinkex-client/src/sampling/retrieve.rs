@@ -41,7 +41,8 @@ impl HttpRetrieve {
             )
             .header(HeaderName::from_static("x-tinker-request-iteration"), HeaderValue::from(ask.iteration));
         let request = on_behalf_of(request, self.method);
-        let roundtrip = ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
+        let roundtrip =
+            ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
         Ok(match roundtrip {
             Some(Ok(value)) => {
                 request.header(HeaderName::from_static("x-tinker-create-promise-roundtrip-time"), value)

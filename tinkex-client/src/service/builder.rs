@@ -8,10 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport, Transport,
+    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
+    Transport,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
-use tinkex_types::{CreateSessionRequest, InvalidInput, PROTOCOL_SDK_VERSION, QueueStateObserver, SamplerHandle};
+use tinkex_types::{
+    CreateSessionRequest, InvalidInput, PROTOCOL_SDK_VERSION, QueueStateObserver, SamplerHandle,
+};
 use tokio::runtime::Handle;
 
 use crate::configuration::DynamicFlags;
@@ -214,8 +217,9 @@ impl ServiceClientBuilder {
     }
 
     fn holder(self) -> Result<Arc<Holder>, Error> {
-        let runtime = Handle::try_current()
-            .map_err(|_| InvalidInput::new("runtime", "is missing: build the client inside a tokio runtime"))?;
+        let runtime = Handle::try_current().map_err(|_| {
+            InvalidInput::new("runtime", "is missing: build the client inside a tokio runtime")
+        })?;
         let base_url: BaseUrl = match self.base_url.or(self.environment.base_url.clone()) {
             Some(url) => url.parse()?,
             None => BaseUrl::production(),
@@ -250,21 +254,22 @@ impl ServiceClientBuilder {
             .budget(Arc::new(RetryBudget::default()))
             .jitter(jitter)
             .build()?;
-        let observers = self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
-        let session_request = CreateSessionRequest {
-            tags: if self.tags.is_empty() { self.environment.tags } else { self.tags },
-            user_metadata: self.user_metadata,
-            project_id: self.project_id.or(self.environment.project_id),
-            display_name: self.display_name,
-            ..CreateSessionRequest::new(PROTOCOL_SDK_VERSION)
-        };
+        let observers =
+            self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
+        let mut session_request = CreateSessionRequest::new(PROTOCOL_SDK_VERSION);
+        session_request.tags = if self.tags.is_empty() { self.environment.tags } else { self.tags };
+        session_request.user_metadata = self.user_metadata;
+        session_request.project_id = self.project_id.or(self.environment.project_id);
+        session_request.display_name = self.display_name;
         Ok(Holder::new(
             http,
             runtime,
             HolderSettings {
                 session_request,
                 observers,
-                sampling_policy: self.sampling_policy.unwrap_or_else(|| RetryPolicy::patient(SAMPLING_PATIENCE)),
+                sampling_policy: self
+                    .sampling_policy
+                    .unwrap_or_else(|| RetryPolicy::patient(SAMPLING_PATIENCE)),
                 poll_policy: self.poll_policy,
                 seed: self.seed,
                 header_overrides: overrides,

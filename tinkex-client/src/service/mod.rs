@@ -94,7 +94,11 @@ impl ServiceClient {
     ///
     /// # Errors
     /// Where the server could not be told.
-    pub async fn close_with_detail(&self, reason: FinishReason, detail: impl Into<String>) -> Result<(), Error> {
+    pub async fn close_with_detail(
+        &self,
+        reason: FinishReason,
+        detail: impl Into<String>,
+    ) -> Result<(), Error> {
         self.holder.close(reason, Some(detail.into())).await
     }
 }

@@ -12,7 +12,8 @@ use crate::RawResponse;
 use crate::answer::Answer;
 use crate::peek::{is_word, text};
 use crate::policy::{
-    BILLING_INCIDENT, BILLING_WAIT, PollPolicy, REJECTION_RETRIES, WARNING_INTERVAL, after_fast_pending, honoured,
+    BILLING_INCIDENT, BILLING_WAIT, PollPolicy, REJECTION_RETRIES, WARNING_INTERVAL, after_fast_pending,
+    honoured,
 };
 use crate::throttle::Throttle;
 
