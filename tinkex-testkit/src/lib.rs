@@ -7,3 +7,4 @@ pub use behaviour::{Behaviour, NoBehaviour};
 pub use exchange::{PROTOBUF, Received, Reply};
 
 // --- the stateful service and its language model ---
+pub mod model;

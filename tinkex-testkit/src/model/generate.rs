@@ -69,7 +69,14 @@ pub struct GenerationPlan {
 
 impl Default for GenerationPlan {
     fn default() -> Self {
-        Self { max_tokens: 256, temperature: 1.0, top_k: None, top_p: 1.0, stop: Stop::EndOfText, alternatives: 0 }
+        Self {
+            max_tokens: 256,
+            temperature: 1.0,
+            top_k: None,
+            top_p: 1.0,
+            stop: Stop::EndOfText,
+            alternatives: 0,
+        }
     }
 }
 
@@ -142,8 +149,12 @@ impl LanguageModel {
         let mut random = SplitMix64::new(seed);
         let mut history = History::of(prompt);
         let mut bytes = Vec::new();
-        let mut result =
-            Generation { tokens: Vec::new(), logprobs: Vec::new(), alternatives: Vec::new(), finish: Finish::Length };
+        let mut result = Generation {
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            alternatives: Vec::new(),
+            finish: Finish::Length,
+        };
         while result.tokens.len() < plan.max_tokens {
             let probabilities = self.after(&history);
             let byte = if plan.is_plain() {
@@ -170,7 +181,10 @@ pub(crate) fn alternatives(probabilities: &Distribution, k: usize) -> Vec<(i32, 
     if k == 0 {
         return Vec::new();
     }
-    most_likely(probabilities, k).iter().map(|byte| (i32::from(*byte), logprob(probabilities, *byte))).collect()
+    most_likely(probabilities, k)
+        .iter()
+        .map(|byte| (i32::from(*byte), logprob(probabilities, *byte)))
+        .collect()
 }
 
 fn draw(probabilities: &Distribution, random: &mut SplitMix64) -> u8 {

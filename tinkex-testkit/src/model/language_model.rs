@@ -71,7 +71,9 @@ pub(crate) struct History([u8; MEMORY]);
 impl History {
     pub(crate) fn of(context: &[i32]) -> Self {
         let mut history = Self::default();
-        context[context.len().saturating_sub(MEMORY)..].iter().for_each(|token| history.push(byte_of(*token)));
+        context[context.len().saturating_sub(MEMORY)..]
+            .iter()
+            .for_each(|token| history.push(byte_of(*token)));
         history
     }
 
@@ -89,7 +91,9 @@ pub(crate) fn logprob(probabilities: &Distribution, byte: u8) -> f32 {
 /// The `k` most likely bytes, the likeliest first; equal ones in the order of their values.
 pub(crate) fn most_likely(probabilities: &Distribution, k: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
-    bytes.sort_by(|a, b| probabilities[usize::from(*b)].total_cmp(&probabilities[usize::from(*a)]).then(a.cmp(b)));
+    bytes.sort_by(|a, b| {
+        probabilities[usize::from(*b)].total_cmp(&probabilities[usize::from(*a)]).then(a.cmp(b))
+    });
     bytes.truncate(k);
     bytes
 }

@@ -35,7 +35,8 @@ impl SplitMix64 {
 /// A fixed 64-bit hash of bytes (FNV-1a, then one scramble), for seeds and tilts that must not change between
 /// runs or versions of the standard library.
 pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
-    let folded =
-        bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
+    let folded = bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    });
     SplitMix64::new(folded).next_u64()
 }

@@ -52,7 +52,10 @@ impl Targets {
         match &cells {
             TargetCells::Dense(values) => {
                 if rows.checked_mul(columns) != Some(values.len()) {
-                    return Err(TargetsError(format!("{} cells do not fill [{rows}, {columns}]", values.len())));
+                    return Err(TargetsError(format!(
+                        "{} cells do not fill [{rows}, {columns}]",
+                        values.len()
+                    )));
                 }
             }
             TargetCells::Csr { crow, columns: cols, values } => {
@@ -61,7 +64,10 @@ impl Targets {
                     && crow.windows(2).all(|pair| pair[0] <= pair[1])
                     && crow.last().copied() == i64::try_from(values.len()).ok();
                 if !bounds_fit {
-                    return Err(TargetsError(format!("row bounds do not fit {rows} rows of {} cells", values.len())));
+                    return Err(TargetsError(format!(
+                        "row bounds do not fit {rows} rows of {} cells",
+                        values.len()
+                    )));
                 }
                 let in_range = |column: &i64| usize::try_from(*column).is_ok_and(|column| column < columns);
                 if cols.len() != values.len() || !cols.iter().all(in_range) {
@@ -85,9 +91,12 @@ impl Targets {
     /// The given cells of one row.
     fn row(&self, row: usize) -> &[i64] {
         match &self.cells {
-            TargetCells::Dense(values) => values.get(row * self.columns..(row + 1) * self.columns).unwrap_or_default(),
+            TargetCells::Dense(values) => {
+                values.get(row * self.columns..(row + 1) * self.columns).unwrap_or_default()
+            }
             TargetCells::Csr { crow, values, .. } => {
-                let bound = |at: usize| crow.get(at).and_then(|bound| usize::try_from(*bound).ok()).unwrap_or(0);
+                let bound =
+                    |at: usize| crow.get(at).and_then(|bound| usize::try_from(*bound).ok()).unwrap_or(0);
                 values.get(bound(row)..bound(row + 1)).unwrap_or_default()
             }
         }
@@ -142,9 +151,12 @@ impl LanguageModel {
                 scores.logprobs.push(wanted.then(|| logprob(&probabilities, own)));
                 scores.top.push(wanted.then(|| alternatives(&probabilities, questions.top)));
                 if questions.alternatives > 0 {
-                    let others = most_likely(&probabilities, questions.alternatives.saturating_add(1)).into_iter();
+                    let others =
+                        most_likely(&probabilities, questions.alternatives.saturating_add(1)).into_iter();
                     let row = others.filter(|byte| *byte != own).take(questions.alternatives);
-                    scores.alternatives.push(row.map(|byte| (i32::from(byte), logprob(&probabilities, byte))).collect());
+                    scores
+                        .alternatives
+                        .push(row.map(|byte| (i32::from(byte), logprob(&probabilities, byte))).collect());
                 }
                 if let Some(targets) = questions.targets {
                     let value = |cell: &i64| match i32::try_from(*cell) {

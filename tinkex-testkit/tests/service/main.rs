@@ -1,0 +1,3 @@
+//! Tests of the language model and of the stateful service.
+
+mod model;
