@@ -8,3 +8,4 @@ pub use exchange::{PROTOBUF, Received, Reply};
 
 // --- the stateful service and its language model ---
 pub mod model;
+pub mod service;

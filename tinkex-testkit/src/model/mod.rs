@@ -33,6 +33,7 @@ pub use generate::{Finish, Generation, GenerationPlan, Stop};
 pub use language_model::{Distribution, LanguageModel};
 pub use ngram::{MEMORY, ORDER};
 pub use random::SplitMix64;
+pub(crate) use random::stable_hash;
 pub use score::{PromptQuestions, PromptScores, TargetCells, Targets, TargetsError};
 
 /// Number of tokens a model knows: one for each byte value.
