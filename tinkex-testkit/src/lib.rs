@@ -93,6 +93,8 @@ pub use socket::SocketServer;
 pub use step::Step;
 
 // --- the stateful service and its language model ---
+pub mod model;
+pub mod service;
 
 /// What [`FakeServer::new`] stands on.
 fn default_behaviour() -> impl Behaviour {
