@@ -18,7 +18,8 @@ pub(crate) struct Embedded {
 const PAUSE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn start() -> io::Result<Embedded> {
-    let service = Service::builder().latency(Duration::from_millis(150)).build();
+    let service = Service::default();
+    service.set_latency(Duration::from_millis(150));
     let server = FakeServer::with(service.clone());
     let socket = server.listen().await?;
     Ok(Embedded { server, service, socket })
@@ -32,11 +33,12 @@ impl Embedded {
     /// From now on: ten samples are accepted, then one is told to come back in 1.2 s; one more meets a 503; and the
     /// service runs short of capacity for a while.
     pub(crate) fn make_trouble(&self) {
-        let limited = Step::status(429).header("retry-after-ms", "1200").body(r#"{"detail":"too many requests"}"#);
+        let limited =
+            Step::status(429).header("retry-after-ms", "1200").body(r#"{"detail":"too many requests"}"#);
         let broken = Step::status(503).body(r#"{"detail":"restarting"}"#);
         self.server
             .script("asample", [Step::behave().repeat(10), limited, Step::behave().repeat(5), broken])
             .then_behave();
-        self.service.pause(QueueState::PausedCapacity, Some("all workers are busy"), PAUSE);
+        self.service.pause(QueueState::PausedCapacity, Some("all workers are busy"), Some(PAUSE));
     }
 }

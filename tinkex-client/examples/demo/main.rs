@@ -14,8 +14,8 @@ use std::time::Instant;
 use arguments::Arguments;
 use report::{Report, Screen};
 use tinkex_client::{
-    ByteTokenizer, Error, FinishReason, ModelInput, QueueState, SampleRequest, SamplingClient, SamplingParams,
-    ServiceClient, Tokenizer,
+    ByteTokenizer, Error, FinishReason, ModelInput, QueueState, SampleRequest, SamplingClient,
+    SamplingParams, ServiceClient, Tokenizer,
 };
 
 const FAN_OUT: usize = 50;
@@ -82,8 +82,13 @@ async fn one_sample(sampler: &SamplingClient, screen: &Screen) -> Result<(), Err
     let params = SamplingParams::new().max_tokens(120).temperature(0.7).seed(7).stop("\n\n");
     let reply = sampler.sample(SampleRequest::new(prompt, params)).await?;
     for sequence in &reply.sequences {
-        let text = ByteTokenizer.decode(&sequence.tokens).unwrap_or_else(|_| format!("{:?}", sequence.tokens));
-        screen.line(&format!("One sample ({} tokens, ended by {}):", sequence.tokens.len(), sequence.stop_reason));
+        let text =
+            ByteTokenizer.decode(&sequence.tokens).unwrap_or_else(|_| format!("{:?}", sequence.tokens));
+        screen.line(&format!(
+            "One sample ({} tokens, ended by {}):",
+            sequence.tokens.len(),
+            sequence.stop_reason
+        ));
         screen.line(&format!("  {PROMPT}\u{2502}{}\n", text.trim_end().replace('\n', "\n  ")));
     }
     Ok(())
@@ -101,7 +106,10 @@ async fn fan_out(sampler: &SamplingClient, screen: &Screen, report: &Report) -> 
             let (bar, report, begun) = (bar.clone(), report.clone(), now());
             tokio::spawn(async move {
                 let result = handle.await;
-                report.sample(now().duration_since(begun), result.as_ref().map_or(0, |r| r.sequences[0].tokens.len()));
+                report.sample(
+                    now().duration_since(begun),
+                    result.as_ref().map_or(0, |r| r.sequences[0].tokens.len()),
+                );
                 bar.inc(1);
                 result
             })

@@ -102,9 +102,12 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut counts = Counts::default();
         for (key, _, _, value) in self.metrics.snapshot().into_vec() {
-            let label = |name: &str| key.key().labels().find(|l| l.key() == name).map(|l| l.value().to_owned());
+            let label =
+                |name: &str| key.key().labels().find(|l| l.key() == name).map(|l| l.value().to_owned());
             match (key.key().name(), value) {
-                ("tinkex_http_request_duration_seconds", DebugValue::Histogram(calls)) => counts.calls += calls.len(),
+                ("tinkex_http_request_duration_seconds", DebugValue::Histogram(calls)) => {
+                    counts.calls += calls.len()
+                }
                 ("tinkex_http_retries_total", DebugValue::Counter(n)) => {
                     counts.retries += n;
                     counts.causes.push(format!("{n} {}", label("cause").unwrap_or_default()));
@@ -132,11 +135,15 @@ impl Report {
             let index = ((samples.len() as f64 * share).ceil() as usize).clamp(1, samples.len().max(1)) - 1;
             samples.get(index).map_or(0.0, |(took, _)| took.as_secs_f64())
         };
-        let causes = if counts.causes.is_empty() { String::new() } else { format!(" ({})", counts.causes.join(", ")) };
+        let causes =
+            if counts.causes.is_empty() { String::new() } else { format!(" ({})", counts.causes.join(", ")) };
         let mut table = Table::new();
         table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["what happened", ""]);
         table.add_row(["samples finished".to_owned(), samples.len().to_string()]);
-        table.add_row(["tokens".to_owned(), samples.iter().map(|(_, tokens)| tokens).sum::<usize>().to_string()]);
+        table.add_row([
+            "tokens".to_owned(),
+            samples.iter().map(|(_, tokens)| tokens).sum::<usize>().to_string(),
+        ]);
         table.add_row(["requests".to_owned(), (counts.calls as u64 + counts.retries).to_string()]);
         table.add_row(["retries".to_owned(), format!("{}{causes}", counts.retries)]);
         table.add_row(["samples that met a pause".to_owned(), counts.pauses.to_string()]);
