@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
+use tinkex_testkit::service::{Dialect, Service, ServiceOptions};
 use tinkex_testkit::{Behaviour, FakeServer};
 
 const USAGE: &str = "\
@@ -62,24 +63,23 @@ fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{flag}: {text:?} is no number, or too great"))
 }
 
-/// The behaviour that the flags describe.
-fn behaviour(serve: &Serve) -> Result<impl Behaviour, String> {
-    if let Some(dialect) = &serve.dialect {
-        return Err(format!("unknown dialect {dialect:?}"));
-    }
-    Ok(tinkex_testkit::NoBehaviour)
-}
-
-async fn run(serve: Serve) -> Result<(), String> {
-    let behaviour = behaviour(&serve)?;
+/// The service that the flags describe.
+fn service(serve: &Serve) -> Result<Service, String> {
+    let name = serve.dialect.as_deref().unwrap_or("production");
+    let dialect = Dialect::named(name).ok_or_else(|| format!("unknown dialect {name:?}"))?;
+    let service = Service::with_options(ServiceOptions { seed: serve.seed, ..ServiceOptions::of(dialect) });
     if !serve.config.is_empty() {
         let config = Value::Object(serve.config.clone());
-        let reply = behaviour.control("config", &config).ok_or("this server has no configuration")?;
+        let reply = service.control("config", &config).ok_or("this server has no configuration")?;
         if !reply.status.is_success() {
             return Err(format!("--config: {}", String::from_utf8_lossy(&reply.body)));
         }
     }
-    let server = FakeServer::with(behaviour);
+    Ok(service)
+}
+
+async fn run(serve: Serve) -> Result<(), String> {
+    let server = FakeServer::with(service(&serve)?);
     server.control(serve.control);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, serve.port));
     let socket = server.listen_on(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;

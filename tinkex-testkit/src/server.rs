@@ -13,6 +13,7 @@ use crate::chaos::Chaos;
 use crate::engine::{ChaosStrike, Core};
 use crate::memory::MemoryTransport;
 use crate::route::RoutePattern;
+use crate::service::{Dialect, Service};
 use crate::socket::SocketServer;
 use crate::{Behaviour, Received, Script, Step};
 
@@ -37,9 +38,10 @@ pub struct FakeServer(Arc<Handle>);
 struct Handle(Arc<Core>);
 
 impl FakeServer {
-    /// A server that behaves like the Tinker service, with its stateful model.
+    /// A server that behaves like the production service. For another dialect, or to steer the service, make it
+    /// first: `FakeServer::with(service.clone())`.
     pub fn new() -> Self {
-        Self::with(crate::default_behaviour())
+        Self::with(Service::new(Dialect::production()))
     }
 
     /// A server with a behaviour of its own. Keep an `Arc` of the behaviour to look into it later.

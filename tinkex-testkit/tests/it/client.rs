@@ -87,7 +87,9 @@ impl Wire {
     pub(crate) async fn send_to(&mut self, path: &str, body: &Value) -> io::Result<()> {
         let body = body.to_string();
         let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: tml-test\r\ncontent-type: application/json\r\n"
+        );
         let text = format!("{head}content-length: {length}\r\n\r\n{body}");
         self.0.write_all(text.as_bytes()).await
     }

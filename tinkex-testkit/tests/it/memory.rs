@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 use tinkex_http::{Transport, TransportErrorKind};
-use tinkex_testkit::{Received, Step};
+use tinkex_testkit::{FakeServer, Received, Step};
 use tokio::time::Instant;
 
 use crate::client::{bare, echo, ms, post, post_error, post_over, request};
@@ -18,6 +18,19 @@ async fn the_behaviour_answers_what_no_script_speaks_for() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
     assert_eq!(answer.json(), json!({"route": "asample", "body": {"n": 1}}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_server_behaves_like_the_service() {
+    let server = FakeServer::new();
+    let body = json!({"tags": [], "user_metadata": {}, "sdk_version": "0"});
+    let mut request = request(&server.url(), "create_session", &body);
+    request.headers_mut().insert("x-api-key", "tml-anything".parse().unwrap());
+    let response = server.transport().call(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let reply: serde_json::Value =
+        serde_json::from_slice(&response.into_body().collect(1 << 20).await.unwrap()).unwrap();
+    assert!(reply["session_id"].is_string(), "{reply}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,20 @@ async fn it_prints_its_address_and_can_be_scripted() {
     assert_eq!(log[0]["json"], json!({"n": 1}));
 }
 
+#[tokio::test]
+async fn dialect_and_flags_come_from_the_command_line() {
+    for dialect in ["production", "skyrl", "tuft", "hatchery"] {
+        let (_child, url) = serve(&["--dialect", dialect, "--seed", "7"]).await;
+        assert!(url.starts_with("http://127.0.0.1:"), "{dialect}: {url}");
+    }
+    let (_child, url) = serve(&["--config", "pjwt_auth_enabled=true", "--config", "made_up=text"]).await;
+    let mut wire = Wire::open(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    wire.send("client/config", &json!({"sdk_version": "0"})).await.unwrap();
+    let (head, body) = wire.response().await;
+    let config: Value = serde_json::from_slice(&body).unwrap_or_default();
+    assert_eq!((&config["pjwt_auth_enabled"], &config["made_up"]), (&json!(true), &json!("text")), "{head}");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupt_ends_it_in_good_order() {
