@@ -198,7 +198,9 @@ fn of_success(response: RawResponse) -> Answer {
     }
     let body = match peek.result {
         // A null result carries nothing; the envelope is at least an object.
-        Some(result) if completed && is_some(Some(result)) => response.body.slice_ref(result.get().as_bytes()),
+        Some(result) if completed && is_some(Some(result)) => {
+            response.body.slice_ref(result.get().as_bytes())
+        }
         _ => response.body.clone(),
     };
     Answer::Payload { encoding: PayloadEncoding::Json, body }

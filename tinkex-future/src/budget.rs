@@ -34,12 +34,7 @@ pub struct ByteBudget {
 impl ByteBudget {
     /// A budget of `limit` bytes. With 0, one request passes at a time.
     pub fn new(limit: u64) -> Self {
-        Self {
-            limit,
-            in_use: Mutex::new(0),
-            turnstile: tokio::sync::Mutex::new(()),
-            released: Notify::new(),
-        }
+        Self { limit, in_use: Mutex::new(0), turnstile: tokio::sync::Mutex::new(()), released: Notify::new() }
     }
 
     /// Takes `bytes`, once the balance is not negative and everyone who came before has passed.
@@ -62,7 +57,8 @@ impl ByteBudget {
 
     /// The balance, in bytes; negative while a holder has overdrawn it.
     pub fn available(&self) -> i64 {
-        let balance = i128::from(self.limit).saturating_sub(i128::try_from(*self.lock()).unwrap_or(i128::MAX));
+        let balance =
+            i128::from(self.limit).saturating_sub(i128::try_from(*self.lock()).unwrap_or(i128::MAX));
         i64::try_from(balance).unwrap_or(if balance < 0 { i64::MIN } else { i64::MAX })
     }
 

@@ -122,7 +122,11 @@ impl fmt::Display for PollError {
         let polls = inner.polls;
         let noun = if polls == 1 { "poll" } else { "polls" };
         let seconds = inner.elapsed.as_secs_f64();
-        write!(f, " request {} failed after {polls} {noun} in {seconds:.1} s: {}", inner.request_id, inner.message)
+        write!(
+            f,
+            " request {} failed after {polls} {noun} in {seconds:.1} s: {}",
+            inner.request_id, inner.message
+        )
     }
 }
 

@@ -51,7 +51,8 @@ impl<'a> Peek<'a> {
 
     /// The category of a failure, at the top level or inside the error.
     pub(crate) fn failure_category(&self) -> Option<ErrorCategory> {
-        let inside = || Peek::object(self.error?.get().as_bytes()).ok()?.category.and_then(|raw| text(Some(raw)));
+        let inside =
+            || Peek::object(self.error?.get().as_bytes()).ok()?.category.and_then(|raw| text(Some(raw)));
         text(self.category).or_else(inside).map(|word| ErrorCategory::parse(&word))
     }
 
@@ -125,8 +126,10 @@ fn words_within(raw: &RawValue, depth: u32) -> Option<String> {
     }
     if depth > 0
         && let Ok(inner) = Peek::object(raw.get().as_bytes())
-        && let Some(text) =
-            [inner.message, inner.detail, inner.error].into_iter().flatten().find_map(|raw| words_within(raw, depth - 1))
+        && let Some(text) = [inner.message, inner.detail, inner.error]
+            .into_iter()
+            .flatten()
+            .find_map(|raw| words_within(raw, depth - 1))
     {
         return Some(text);
     }

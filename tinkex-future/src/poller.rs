@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tinkex_types::{ClientKind, ErrorCategory, QueueStateChange, QueueStateObserver, RequestType};
+use tinkex_types::{ClientKind, ErrorCategory, QueueStateObserver, RequestType};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Answer;
@@ -16,8 +16,8 @@ use crate::policy::WARNING_INTERVAL;
 use crate::step::{Next, PollState, step};
 use crate::throttle::Throttle;
 use crate::{
-    BudgetPermit, ByteBudget, Completion, Payload, PollError, PollErrorKind, PollPolicy, PollProgress, Retrieve,
-    RetrieveMany, SessionPoller,
+    BudgetPermit, ByteBudget, Completion, Payload, PollError, PollErrorKind, PollPolicy, PollProgress,
+    Retrieve, RetrieveMany, SessionPoller,
 };
 
 /// A promise to be polled. Polling one that was polled before, by this process or another, is the same call.
@@ -303,7 +303,13 @@ impl<R: Retrieve> Poller<R> {
             }
             Trouble::Failure(message) if was_failing => {
                 if self.shared.failure_line.due(now, WARNING_INTERVAL) {
-                    tracing::warn!(request_id, request_type, polls, ?wait, "polling keeps failing: {message}");
+                    tracing::warn!(
+                        request_id,
+                        request_type,
+                        polls,
+                        ?wait,
+                        "polling keeps failing: {message}"
+                    );
                 }
             }
             Trouble::Failure(message) => {
@@ -314,7 +320,9 @@ impl<R: Retrieve> Poller<R> {
 
     /// Runs foreign code. A panic in it is told once and then swallowed: it must not end the poll (S2-20).
     fn guarded(&self, call: impl FnOnce()) {
-        if catch_unwind(AssertUnwindSafe(call)).is_err() && !self.shared.panic_told.swap(true, Ordering::Relaxed) {
+        if catch_unwind(AssertUnwindSafe(call)).is_err()
+            && !self.shared.panic_told.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!("a queue-state observer panicked; polling goes on without telling it this change");
         }
     }

@@ -122,12 +122,22 @@ pub struct RawResponse {
 impl RawResponse {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: Some("application/json".to_owned()), body: body.into(), retry_after: None }
+        Self {
+            status,
+            content_type: Some("application/json".to_owned()),
+            body: body.into(),
+            retry_after: None,
+        }
     }
 
     /// An answer with a protobuf body.
     pub fn protobuf(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: Some("application/x-protobuf".to_owned()), body: body.into(), retry_after: None }
+        Self {
+            status,
+            content_type: Some("application/x-protobuf".to_owned()),
+            body: body.into(),
+            retry_after: None,
+        }
     }
 
     /// Sets the wait that the headers ask for.

@@ -220,15 +220,22 @@ impl PollState {
         let since = self.outage.as_ref().map_or(now, |outage| outage.since);
         let lasted = now.saturating_duration_since(since).as_secs_f64();
         let limit = policy.outage_limit.as_secs_f64();
-        let message =
-            format!("nothing but failures for {lasted:.1} s ({failures} attempts in a row, limit {limit:.1} s)");
+        let message = format!(
+            "nothing but failures for {lasted:.1} s ({failures} attempts in a row, limit {limit:.1} s)"
+        );
         let category = status.map_or(ErrorCategory::Unknown, ErrorCategory::of_status);
         let source = self.last_failure.take();
         self.error(now, PollErrorKind::Outage, status, category, message, source)
     }
 
     /// The wait after a "still pending": the server's hint, else nothing if the server held the call, else a little.
-    fn pending_wait(&mut self, policy: &PollPolicy, hint: Option<Duration>, took: Duration, random: f64) -> Duration {
+    fn pending_wait(
+        &mut self,
+        policy: &PollPolicy,
+        hint: Option<Duration>,
+        took: Duration,
+        random: f64,
+    ) -> Duration {
         if let Some(hint) = hint.filter(|hint| !hint.is_zero()) {
             return hint.min(LONGEST_WAIT);
         }
@@ -260,7 +267,14 @@ impl PollState {
     /// The end on a status that asking again cannot mend.
     fn refused(&self, now: Instant, status: u16, message: String) -> Next {
         let category = ErrorCategory::of_status(status);
-        Next::Finish(Err(self.error(now, PollErrorKind::Status(status), Some(status), category, message, None)))
+        Next::Finish(Err(self.error(
+            now,
+            PollErrorKind::Status(status),
+            Some(status),
+            category,
+            message,
+            None,
+        )))
     }
 }
 
@@ -317,7 +331,14 @@ pub fn step(
         }
         Answer::Metadata { .. } => {
             let message = "the server announced the result again instead of sending it".to_owned();
-            Next::Finish(Err(state.error(now, PollErrorKind::Decode, None, ErrorCategory::Server, message, None)))
+            Next::Finish(Err(state.error(
+                now,
+                PollErrorKind::Decode,
+                None,
+                ErrorCategory::Server,
+                message,
+                None,
+            )))
         }
         Answer::Rejected { .. } if state.rejections < REJECTION_RETRIES => {
             let wait = after_rejection(state.rejections);

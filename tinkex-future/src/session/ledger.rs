@@ -163,7 +163,11 @@ mod tests {
         ledger.mark_retrieved("r");
         ledger.take_in(&ask, Some(7), []);
         let ask = ledger.next_ask().unwrap();
-        assert_eq!(ask.retrieved_request_ids, [Arc::from("r")], "marked while the ask was on its way: next time");
+        assert_eq!(
+            ask.retrieved_request_ids,
+            [Arc::from("r")],
+            "marked while the ask was on its way: next time"
+        );
         ledger.take_in(&ask, None, []);
         assert_eq!(ledger.next_ask(), None);
     }
