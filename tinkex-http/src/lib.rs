@@ -1,11 +1,79 @@
-//! A retrying, swappable HTTP layer.
+//! A retrying, swappable HTTP layer for the Tinker API, usable alone for any JSON service.
+//!
+//! [`HttpClient`] is a fixed pipeline around a [`Transport`]: it encodes a request once, makes attempts under one
+//! deadline each, decides by one table which failures are worth another attempt ([`decide`]), waits as the server's
+//! hint or the backoff says, shares a [`BackoffGate`] and a [`RetryBudget`] with other clients, and decodes the answer.
+//! Nothing above it repeats a call, and nothing below it does.
+//!
+//! The transport is a seam of one method. [`ReqwestTransport`] (feature `reqwest`, on by default) is ready-made;
+//! implement [`Transport`] to bring another HTTP stack. Feature `rustls` adds TLS, feature `zstd` zstd bodies.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use tinkex_http::{ApiRequest, Body, HttpClient, SharedTransport, Transport, TransportError};
+//!
+//! struct Canned;
+//!
+//! impl Transport for Canned {
+//!     async fn call(&self, _: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+//!         Ok(http::Response::new(Body::full(r#"{"status":"ok"}"#)))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let client = HttpClient::builder("https://api.example".parse()?, SharedTransport::new(Canned)).build()?;
+//! let response = client.send(&ApiRequest::get("healthz", "/healthz")).await?;
+//! let health: serde_json::Value = response.json()?;
+//! assert_eq!(health["status"], "ok");
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod attempt;
+mod auth;
+mod backoff;
+mod base_url;
+mod billing;
 mod body;
+mod budget;
 mod call_class;
+mod classify;
+mod client;
+mod content_encoding;
+mod error;
+mod gate;
+mod headers;
+mod idempotency;
+mod jitter;
+mod policy;
+mod redact;
+mod request;
+#[cfg(feature = "reqwest")]
+mod reqwest_transport;
+mod response;
+mod retry_after;
 mod transport;
 mod transport_error;
+mod wall_clock;
 
+pub use auth::{ApiKey, AuthError, AuthProvider, CredentialFuture, NoAuth};
+pub use backoff::Backoff;
+pub use base_url::BaseUrl;
 pub use body::Body;
+pub use budget::RetryBudget;
 pub use call_class::CallClass;
+pub use classify::{Evidence, RetryCause, Verdict, decide};
+pub use client::{HttpClient, HttpClientBuilder, Stop};
+pub use error::{Delivery, HttpError, HttpErrorKind};
+pub use gate::{Admission, AttemptGate, AttemptPermit, BackoffGate, GateKey};
+pub use jitter::Jitter;
+pub use policy::RetryPolicy;
+pub use redact::shown_headers;
+pub use request::ApiRequest;
+#[cfg(feature = "reqwest")]
+pub use reqwest_transport::ReqwestTransport;
+pub use response::ApiResponse;
+pub use retry_after::{LONGEST_HINT, retry_after};
 pub use transport::{SharedTransport, Transport};
 pub use transport_error::{TransportError, TransportErrorKind};
+pub use wall_clock::WallClock;

@@ -1,1 +1,50 @@
-//! tinkex-observer
+//! Listens to the queue states that polls observe: tells the operator about pauses, counts transitions, and passes
+//! transitions on to user observers without letting those hurt a poll.
+//!
+//! A client holds one [`ObserverSet`]. The poller hands it every observation; the set records metrics first, then
+//! runs the built-in [`QueueStateLogger`], then queues the transition for each user observer. The logger writes at
+//! most one line per client and minute through [`tracing`] (level WARN, target `tinkex_observer`):
+//!
+//! ```text
+//! Sampling is paused for <id>. Reason: concurrent LoRA rate limit hit
+//! ```
+//!
+//! A pause on its way through a set:
+//!
+//! ```
+//! use std::sync::{Arc, mpsc};
+//! use std::time::Duration;
+//! use tinkex_observer::{ClientKind, ObserverSet, QueueState, QueueStateChange, QueueStateObserver};
+//!
+//! let (seen, states) = mpsc::channel();
+//! let set = ObserverSet::default()
+//!     .with_observer(Arc::new(move |state: QueueState| { let _ = seen.send(state); }));
+//!
+//! let pause = QueueStateChange::new(QueueState::PausedCapacity, ClientKind::Sampling, "session-1");
+//! set.on_observation(&pause); // logs "Sampling is paused for session-1. Reason: out of capacity"
+//!
+//! assert!(set.flush(Duration::from_secs(5)));
+//! assert_eq!(states.try_recv(), Ok(QueueState::PausedCapacity));
+//! ```
+//!
+//! The crate knows nothing about HTTP or about clients. Its only clock is tokio's, so its timing can be tested in
+//! virtual time. It implements PROTOCOL 17.
+
+mod debounce;
+mod delivery;
+mod fan_out;
+mod grace;
+mod logger;
+mod policy;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+mod transitions;
+mod wording;
+
+pub use delivery::DEFAULT_QUEUE_CAPACITY;
+pub use fan_out::ObserverSet;
+pub use logger::{QueueStateLogger, log_state_change, should_log};
+pub use policy::{DEFAULT_LOG_INTERVAL, LogPolicy, QueueLog};
+pub use tinkex_types::{ClientKind, QueueState, QueueStateChange, QueueStateObserver};
+pub use transitions::{DROPPED_TOTAL, TRANSITIONS_TOTAL, TransitionMetrics, describe_metrics};
+pub use wording::{LogWording, reason_for_state};

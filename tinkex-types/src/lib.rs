@@ -1,12 +1,83 @@
-//! The wire types of the Tinker API, without I/O.
+//! The wire types of the Tinker API: requests, results, tensors, queue states and errors.
+//!
+//! This crate does no I/O and reads no clock. It is the vocabulary that the HTTP layer, the poller, the observers,
+//! the clients and the testkit share, and it can be used alone to build requests or to read recorded traffic:
+//!
+//! ```
+//! use tinkex_types::{ModelInput, SampleResponse, StopReason};
+//!
+//! let prompt = ModelInput::from_ints(vec![72, 101, 108]);
+//! assert_eq!(prompt.token_count(), Some(3));
+//!
+//! let reply = SampleResponse::from_json(br#"{"sequences":[{"tokens":[10],"stop_reason":"length"}]}"#)?;
+//! assert_eq!(reply.sequences[0].stop_reason, StopReason::Length);
+//! # Ok::<(), tinkex_types::DecodeError>(())
+//! ```
+//!
+//! Token and tensor buffers are shared: cloning a [`ModelInput`] of 32,768 tokens copies none of them.
+//! Everything received is read generously (unknown fields are ignored, string enums are open); everything sent is
+//! validated by the client before it leaves ([`SampleRequest::validate`]).
 
+mod capabilities;
+mod chunk;
+mod config;
+mod decode_error;
 mod error_category;
+mod estimate;
+mod invalid_input;
+mod lenient;
+mod model_input;
 mod observer;
+mod promise;
 pub mod proto;
 mod queue_state;
 mod request_type;
+mod retrieve;
+mod sample_request;
+mod sample_response;
+mod sampler_handle;
+mod sampling_params;
+mod sampling_session;
+mod session;
+mod telemetry;
+mod tensor;
+mod tinker_path;
+mod tokenizer;
+mod tokens;
 
+pub use capabilities::{Health, ServerCapabilities, SupportedModel};
+pub use chunk::{AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use config::{ClientConfig, ClientConfigRequest, DynamicConfig};
+pub use decode_error::DecodeError;
 pub use error_category::ErrorCategory;
+pub use estimate::SAMPLE_BYTES_PER_TOKEN;
+pub use invalid_input::InvalidInput;
+pub use model_input::ModelInput;
 pub use observer::{ClientKind, QueueStateChange, QueueStateObserver};
+pub use promise::Promise;
 pub use queue_state::QueueState;
 pub use request_type::RequestType;
+pub use retrieve::{
+    CancelFutureRequest, FutureCompletion, FuturesTarget, RetrieveFutureRequest, RetrieveFuturesRequest,
+    RetrieveFuturesResponse,
+};
+pub use sample_request::{AsampleBody, SampleRequest};
+pub use sample_response::{PromptAltTokens, SampleResponse, SampledSequence, StopReason, TokenLogprob};
+pub use sampler_handle::{HandleHolder, SamplerHandle};
+pub use sampling_params::{SamplingParams, Stop};
+pub use sampling_session::{
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, GetSamplerResponse,
+    JoinSamplingSessionRequest, JoinSamplingSessionResponse, SAMPLER_BLOCK,
+};
+pub use session::{
+    CreateSessionRequest, CreateSessionResponse, FinishReason, FinishSessionRequest, HeartbeatRequest,
+};
+pub use telemetry::{Severity, TelemetryBatch, TelemetryEvent, TelemetryResponse};
+pub use tensor::{CsrIndices, DType, TensorData, TensorValues};
+pub use tinker_path::{CheckpointKind, TinkerPath};
+pub use tokenizer::{ByteTokenizer, SpecialTokens, Tokenizer, TokenizerError};
+pub use tokens::Tokens;
+
+/// The SDK version this client speaks for: the release whose wire behaviour it follows. Servers gate features by it
+/// (PROTOCOL 5.1), so it is the protocol's version, not this crate's.
+pub const PROTOCOL_SDK_VERSION: &str = "0.38.0";

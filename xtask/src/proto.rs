@@ -1,24 +1,44 @@
-//! Compiles the protobuf schema into checked-in Rust code (`cargo xtask proto`).
+//! `cargo xtask proto`: compiles the protobuf schema into checked-in Rust code, or compares the two.
+//!
+//! The compiler (protox and prost-build, no `protoc` needed) is an optional dependency. Without the feature `proto` this
+//! module calls the same program again, built with it.
 
-use std::path::Path;
+#[cfg(feature = "proto")]
+mod compile;
 
-const SCHEMA: &str = "tinkex-types/proto/tinker_public.proto";
-const GENERATED: &str = "tinkex-types/src/proto/generated";
+use crate::workspace::Workspace;
 
-/// Compiles the schema into `out`, one file per package.
-pub(crate) fn compile(root: &Path, out: &Path) -> Result<(), String> {
-    let schema = root.join(SCHEMA);
-    let include = schema.parent().ok_or("the schema has no folder")?;
-    let set = protox::compile([&schema], [include]).map_err(|e| format!("{e:?}"))?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .btree_map(["."])
-        .out_dir(out)
-        .compile_fds(set)
-        .map_err(|e| e.to_string())
+/// What to do when the checked-in code no longer matches the schema.
+pub(crate) const ADVICE: &str = "run `cargo xtask proto` and commit tinkex-types/src/proto/generated";
+
+/// Compiles the schema into the source tree; with `check`, only compares.
+///
+/// # Errors
+///
+/// When the schema does not compile, a file cannot be written, or, with `check`, the code differs.
+#[cfg(feature = "proto")]
+pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<(), String> {
+    compile::run(workspace, check)
 }
 
-/// Where the checked-in code stands.
-pub(crate) fn checked_in(root: &Path) -> std::path::PathBuf {
-    root.join(GENERATED)
+/// Compiles the schema into the source tree; with `check`, only compares.
+///
+/// # Errors
+///
+/// When the compiler does not build, or for every reason it has to fail.
+#[cfg(not(feature = "proto"))]
+pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<(), String> {
+    let mut command = rebuilt(workspace, check);
+    let status = command.status().map_err(|e| format!("cannot start cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the protobuf compiler failed ({status})")) }
+}
+
+/// The same program, built with the compiler, as a command.
+pub(crate) fn rebuilt(workspace: &Workspace, check: bool) -> std::process::Command {
+    let mut arguments =
+        vec!["run", "--quiet", "--locked", "-p", "xtask", "--features", "proto", "--", "proto"];
+    if check {
+        arguments.push("--check");
+    }
+    workspace.cargo(&arguments)
 }

@@ -1,0 +1,255 @@
+//! One attempt: credential, headers, one deadline, redirects, decompression.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use tracing::Instrument as _;
+use url::Url;
+
+use crate::classify::Evidence;
+use crate::client::Inner;
+use crate::error::{Delivery, HttpError, HttpErrorKind, body_category, body_message};
+use crate::{
+    ApiRequest, AuthError, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,
+    redact, retry_after,
+};
+
+/// Redirects that one attempt follows.
+const MAX_REDIRECTS: usize = 10;
+
+/// A response as it came, decompressed.
+pub(crate) struct RawResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) hint: Option<Duration>,
+    message: String,
+}
+
+/// Why an attempt did not succeed.
+pub(crate) enum AttemptFailure {
+    Auth(AuthError),
+    Transport(TransportError),
+    /// A response whose status is not a 2xx.
+    Status(Box<RawResponse>),
+}
+
+/// Makes one attempt. `retries` is how many came before it, `remaining` what is left of the call's deadline.
+pub(crate) async fn run(
+    client: &Inner,
+    request: &ApiRequest,
+    idempotency_key: Option<&HeaderValue>,
+    retries: u32,
+    remaining: Option<Duration>,
+) -> Result<RawResponse, AttemptFailure> {
+    let credential = client.auth.credential().await.map_err(AttemptFailure::Auth)?;
+    let headers =
+        || headers::for_attempt(&client.defaults, request, idempotency_key, retries, credential.clone());
+    let limit = remaining.map_or(request.timeout, |remaining| remaining.min(request.timeout));
+    let span = tracing::debug_span!(
+        "http_request",
+        http.request.method = %request.method,
+        url.template = request.operation,
+        server.address = client.base_url.host(),
+        http.request.resend_count = retries,
+        http.response.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+    );
+    let exchange = exchange(client, request, &headers).instrument(span.clone());
+    let outcome = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+        let message = format!("no complete response within {:.1} s", limit.as_secs_f64());
+        Err(TransportError::new(TransportErrorKind::Timeout, message))
+    });
+    let (status, headers, body) = match outcome {
+        Ok(response) => response,
+        Err(error) => {
+            span.record("error.type", tracing::field::debug(error.kind()));
+            return Err(AttemptFailure::Transport(error));
+        }
+    };
+    span.record("http.response.status_code", status.as_u16());
+    announce_deprecation(&headers);
+    if status.is_success() {
+        return Ok(RawResponse { status, headers, body, hint: None, message: String::new() });
+    }
+    let hint = retry_after(&headers, &body, client.clock.now());
+    let message = redact::scrub(body_message(&body), credential.as_ref());
+    Err(AttemptFailure::Status(Box::new(RawResponse { status, headers, body, hint, message })))
+}
+
+/// One exchange, following redirects. Credentials are dropped when a redirect leaves the origin, for good.
+async fn exchange(
+    client: &Inner,
+    request: &ApiRequest,
+    headers: &(dyn Fn() -> HeaderMap + Sync),
+) -> Result<(StatusCode, HeaderMap, Bytes), TransportError> {
+    let mut target = client.base_url.join(&request.path);
+    let mut method = request.method.clone();
+    let mut body = request.body.clone();
+    let mut left_origin = false;
+    for _ in 0..=MAX_REDIRECTS {
+        let uri: Uri = target.parse().map_err(|e| unusable_address(&target, e))?;
+        let mut outgoing = http::Request::new(body.clone());
+        *outgoing.method_mut() = method.clone();
+        *outgoing.uri_mut() = uri;
+        outgoing.extensions_mut().insert(request.class);
+        *outgoing.headers_mut() = headers();
+        if left_origin {
+            redact::drop_credentials(outgoing.headers_mut());
+        }
+        if method == Method::GET {
+            outgoing.headers_mut().remove(http::header::CONTENT_TYPE);
+        }
+        let response = client.transport.call(outgoing).await?;
+        let (mut parts, incoming) = response.into_parts();
+        if let Some(location) = redirect_target(&parts.headers, parts.status) {
+            let next = resolve(&target, location)?;
+            left_origin |= Url::parse(&target).ok().map(|url| url.origin()) != Some(next.origin());
+            if matches!(parts.status.as_u16(), 301..=303) {
+                method = Method::GET;
+                body = Bytes::new();
+            }
+            target = next.into();
+            continue;
+        }
+        let body = incoming.collect(client.max_response_bytes).await?;
+        let body = match parts.headers.remove(http::header::CONTENT_ENCODING) {
+            None => body,
+            Some(codings) => content_encoding::decode(
+                body,
+                codings.to_str().unwrap_or_default(),
+                client.max_response_bytes,
+            )?,
+        };
+        return Ok((parts.status, parts.headers, body));
+    }
+    Err(TransportError::new(TransportErrorKind::Decode, format!("more than {MAX_REDIRECTS} redirects")))
+}
+
+fn redirect_target(headers: &HeaderMap, status: StatusCode) -> Option<&str> {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+        .then(|| headers.get(http::header::LOCATION)?.to_str().ok())
+        .flatten()
+}
+
+fn resolve(from: &str, location: &str) -> Result<Url, TransportError> {
+    let next =
+        Url::parse(from).and_then(|url| url.join(location)).map_err(|e| unusable_address(location, e))?;
+    if matches!(next.scheme(), "http" | "https") {
+        Ok(next)
+    } else {
+        Err(unusable_address(location, "not HTTP"))
+    }
+}
+
+fn unusable_address(address: &str, why: impl fmt::Display) -> TransportError {
+    TransportError::new(TransportErrorKind::Decode, format!("cannot use the address {address:?}: {why}"))
+}
+
+/// PROTOCOL 5.2: the service announces deprecations in a header.
+fn announce_deprecation(headers: &HeaderMap) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(note) = text("x-deprecation-note") {
+        if text("x-deprecation-level").is_some_and(|level| level.trim().eq_ignore_ascii_case("error")) {
+            tracing::error!("Deprecation notice: {note}");
+        } else {
+            tracing::warn!("Deprecation notice: {note}");
+        }
+    }
+}
+
+impl AttemptFailure {
+    pub(crate) fn is_auth(&self) -> bool {
+        matches!(self, Self::Auth(_))
+    }
+
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(response) => Some(response.status.as_u16()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status(response) => response.hint,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn evidence(&self, request: &ApiRequest) -> Evidence {
+        let evidence = Evidence { retry_conflict: request.retry_conflict, ..Evidence::default() };
+        match self {
+            Self::Auth(_) => evidence,
+            Self::Transport(error) => Evidence { transport: Some(error.kind()), ..evidence },
+            Self::Status(response) => Evidence {
+                status: Some(response.status.as_u16()),
+                category: body_category(&response.body),
+                should_retry: match response.headers.get(headers::SHOULD_RETRY).map(HeaderValue::as_bytes) {
+                    Some(b"true") => Some(true),
+                    Some(b"false") => Some(false),
+                    _ => None,
+                },
+                ..evidence
+            },
+        }
+    }
+
+    pub(crate) fn delivery(&self) -> Delivery {
+        match self {
+            Self::Auth(_) => Delivery::NeverSent,
+            Self::Transport(error) if error.kind() == TransportErrorKind::Connect => Delivery::NeverSent,
+            Self::Status(response) if response.status.is_client_error() && response.status != 408 => {
+                Delivery::Rejected
+            }
+            Self::Transport(_) | Self::Status(_) => Delivery::Uncertain,
+        }
+    }
+
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "auth",
+            Self::Transport(_) => "transport",
+            Self::Status(_) => "status",
+        }
+    }
+
+    /// The text that the billing line quotes.
+    pub(crate) fn billing_text(&self) -> String {
+        match self {
+            Self::Status(response) if response.body.is_empty() => {
+                format!("Error code: {}", response.status.as_u16())
+            }
+            Self::Status(response) => {
+                let body = String::from_utf8_lossy(&response.body);
+                format!("Error code: {} - {}", response.status.as_u16(), body.trim())
+            }
+            other => other.to_string(),
+        }
+    }
+
+    pub(crate) fn into_error(self, operation: &'static str) -> HttpError {
+        match self {
+            Self::Auth(error) => {
+                HttpError::new(HttpErrorKind::Auth, operation, error.to_string()).with_source(error)
+            }
+            Self::Transport(error) => HttpError::transport(operation, error),
+            Self::Status(response) => {
+                let RawResponse { status, body, hint, message, .. } = *response;
+                HttpError::status_error(operation, status, message, body, hint)
+            }
+        }
+    }
+}
+
+impl fmt::Display for AttemptFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auth(error) => error.fmt(f),
+            Self::Transport(error) => error.fmt(f),
+            Self::Status(response) => write!(f, "HTTP {} {}", response.status.as_u16(), response.message),
+        }
+    }
+}

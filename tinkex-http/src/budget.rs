@@ -1,0 +1,51 @@
+//! The retry budget: how fast retries may follow each other, over all calls that share it.
+//!
+//! A thousand calls that fail at once must not become ten thousand attempts a second. Each retry takes a token; the
+//! bucket refills at a steady rate. When it is empty a retry waits for its token instead of failing: a long job would
+//! rather be late than lose work, and each call's own limits still end it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A token bucket for retries, shared by the calls to one service.
+#[derive(Debug)]
+pub struct RetryBudget {
+    burst: f64,
+    per_second: f64,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    /// Negative while retries wait for tokens that are still to come.
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl Default for RetryBudget {
+    /// 500 retries at once, 100 a second after that.
+    fn default() -> Self {
+        Self::new(500, 100)
+    }
+}
+
+impl RetryBudget {
+    /// A bucket that holds `burst` tokens and gains `per_second`; both at least 1.
+    pub fn new(burst: u32, per_second: u32) -> Self {
+        let burst = f64::from(burst.max(1));
+        let bucket = Bucket { tokens: burst, refilled: Instant::now() };
+        Self { burst, per_second: f64::from(per_second.max(1)), bucket: Mutex::new(bucket) }
+    }
+
+    /// Takes a token and says how long to wait for it; zero while the bucket is not empty.
+    pub fn take(&self) -> Duration {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let gained = now.saturating_duration_since(bucket.refilled).as_secs_f64() * self.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(self.burst) - 1.0;
+        bucket.refilled = now;
+        Duration::from_secs_f64((-bucket.tokens).max(0.0) / self.per_second)
+    }
+}

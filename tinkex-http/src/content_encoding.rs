@@ -1,0 +1,54 @@
+//! Undoing `Content-Encoding`, with a bound on what comes out.
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+use crate::{TransportError, TransportErrorKind};
+
+/// What the pipeline can undo, as the value of `Accept-Encoding`.
+pub(crate) const ACCEPTED: &str =
+    if cfg!(feature = "zstd") { "gzip, deflate, zstd" } else { "gzip, deflate" };
+
+/// Decodes a body by the codings its header names, last one first; at most `limit` bytes come out.
+pub(crate) fn decode(body: Bytes, codings: &str, limit: usize) -> Result<Bytes, TransportError> {
+    let mut body = body;
+    for coding in codings.rsplit(',').map(str::trim).filter(|coding| !coding.is_empty()) {
+        if body.is_empty() {
+            return Ok(body);
+        }
+        body = match coding.to_ascii_lowercase().as_str() {
+            "identity" => body,
+            "gzip" | "x-gzip" => read(flate2::read::MultiGzDecoder::new(&body[..]), coding, limit)?,
+            "deflate" => read(flate2::read::ZlibDecoder::new(&body[..]), coding, limit)?,
+            #[cfg(feature = "zstd")]
+            "zstd" => {
+                let decoder =
+                    zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(|e| failed(coding, e))?;
+                read(decoder, coding, limit)?
+            }
+            _ => {
+                let message =
+                    format!("the response is encoded with {coding:?}, which this build cannot decode");
+                return Err(TransportError::new(TransportErrorKind::Decode, message));
+            }
+        };
+    }
+    Ok(body)
+}
+
+fn read(decoder: impl Read, coding: &str, limit: usize) -> Result<Bytes, TransportError> {
+    let mut out = Vec::new();
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    decoder.take(bound).read_to_end(&mut out).map_err(|e| failed(coding, e))?;
+    if out.len() > limit {
+        let message = format!("the response is longer than {limit} bytes once decoded");
+        return Err(TransportError::new(TransportErrorKind::Decode, message));
+    }
+    Ok(out.into())
+}
+
+fn failed(coding: &str, error: std::io::Error) -> TransportError {
+    TransportError::new(TransportErrorKind::Decode, format!("the response is not valid {coding}"))
+        .with_source(error)
+}

@@ -1,0 +1,274 @@
+//! The error of a call: what happened, to which request, after how many attempts, and what limit ended it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use tinkex_types::ErrorCategory;
+
+use crate::{ApiResponse, TransportError, TransportErrorKind};
+
+/// The coarse kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HttpErrorKind {
+    /// No connection to the server could be made.
+    Connect,
+    /// An attempt, or the call as a whole, ran out of time.
+    Timeout,
+    /// The connection broke before the response was complete.
+    Interrupted,
+    /// The server answered with a status that is an error.
+    Status,
+    /// The response could not be understood.
+    Decode,
+    /// No credential could be had.
+    Auth,
+    /// The request itself cannot be sent.
+    InvalidRequest,
+    /// The caller no longer wants the answer.
+    Abandoned,
+}
+
+/// How far a failed call got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Delivery {
+    /// No attempt reached the server.
+    NeverSent,
+    /// The server refused every attempt that reached it: nothing was accepted.
+    Rejected,
+    /// At least one attempt may have been processed.
+    Uncertain,
+}
+
+/// A failed call.
+pub struct HttpError(Box<Inner>);
+
+struct Inner {
+    kind: HttpErrorKind,
+    operation: &'static str,
+    message: String,
+    status: Option<StatusCode>,
+    category: Option<ErrorCategory>,
+    retry_after: Option<Duration>,
+    body: Bytes,
+    attempts: u32,
+    elapsed: Duration,
+    limit: Option<String>,
+    delivery: Delivery,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// Bodies are kept up to this length, for whoever wants to look.
+const KEPT_BODY: usize = 64 * 1024;
+/// Messages are kept up to this length.
+const KEPT_MESSAGE: usize = 500;
+
+impl HttpError {
+    pub(crate) fn new(kind: HttpErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            message: message.into(),
+            status: None,
+            category: None,
+            retry_after: None,
+            body: Bytes::new(),
+            attempts: 0,
+            elapsed: Duration::ZERO,
+            limit: None,
+            delivery: Delivery::NeverSent,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn transport(operation: &'static str, error: TransportError) -> Self {
+        let kind = match error.kind() {
+            TransportErrorKind::Connect => HttpErrorKind::Connect,
+            TransportErrorKind::Timeout => HttpErrorKind::Timeout,
+            TransportErrorKind::Decode => HttpErrorKind::Decode,
+            TransportErrorKind::Interrupted | TransportErrorKind::Other => HttpErrorKind::Interrupted,
+        };
+        Self::new(kind, operation, error.to_string()).with_source(error)
+    }
+
+    pub(crate) fn status_error(
+        operation: &'static str,
+        status: StatusCode,
+        message: String,
+        body: Bytes,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let mut error = Self::new(HttpErrorKind::Status, operation, message);
+        error.0.status = Some(status);
+        error.0.category = body_category(&body);
+        error.0.retry_after = retry_after;
+        // A slice of a large body would keep all of it alive.
+        error.0.body = if body.len() > KEPT_BODY { Bytes::copy_from_slice(&body[..KEPT_BODY]) } else { body };
+        error
+    }
+
+    pub(crate) fn undecodable(response: &ApiResponse, error: &serde_json::Error) -> Self {
+        let mut out = Self::new(
+            HttpErrorKind::Decode,
+            response.operation,
+            format!("the response cannot be read: {error}"),
+        );
+        out.0.status = Some(response.status);
+        out.0.attempts = response.attempts;
+        out.0.elapsed = response.elapsed;
+        out.0.delivery = Delivery::Uncertain;
+        out
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn after(mut self, attempts: u32, elapsed: Duration, delivery: Delivery) -> Self {
+        self.0.attempts = attempts;
+        self.0.elapsed = elapsed;
+        self.0.delivery = delivery;
+        self
+    }
+
+    pub(crate) fn gave_up(mut self, limit: Option<String>) -> Self {
+        self.0.limit = limit;
+        self
+    }
+
+    /// What happened, coarsely.
+    pub fn kind(&self) -> HttpErrorKind {
+        self.0.kind
+    }
+
+    /// The operation that failed, such as `asample`.
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// The status, where the server answered.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status.map(|status| status.as_u16())
+    }
+
+    /// Whose fault it is: what the body says, else what the status implies.
+    pub fn category(&self) -> ErrorCategory {
+        match (self.0.category, self.0.kind, self.0.status) {
+            (Some(category), _, _) => category,
+            (None, HttpErrorKind::Status, Some(status)) => ErrorCategory::of_status(status.as_u16()),
+            (None, HttpErrorKind::Auth | HttpErrorKind::InvalidRequest, _) => ErrorCategory::User,
+            _ => ErrorCategory::Unknown,
+        }
+    }
+
+    /// The server's hint when to come back, where it gave one within (0, 60 s].
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// How many attempts were made.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// How long the call took, waits included.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// The limit that ended the retries, where one did.
+    pub fn limit(&self) -> Option<&str> {
+        self.0.limit.as_deref()
+    }
+
+    /// How far the call got.
+    pub fn delivery(&self) -> Delivery {
+        self.0.delivery
+    }
+
+    /// The body of the response, at most 64 KiB of it.
+    pub fn body(&self) -> &Bytes {
+        &self.0.body
+    }
+
+    /// What happened, in words, without the operation and the counts.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        write!(f, "{}: ", inner.operation)?;
+        match inner.status {
+            Some(status) if inner.message.is_empty() => write!(f, "HTTP {}", status.as_u16())?,
+            Some(status) => write!(f, "HTTP {}: {}", status.as_u16(), inner.message)?,
+            None => f.write_str(&inner.message)?,
+        }
+        if inner.attempts > 0 {
+            let plural = if inner.attempts == 1 { "" } else { "s" };
+            write!(f, " (after {} attempt{plural} in {:.1} s", inner.attempts, inner.elapsed.as_secs_f64())?;
+            if let Some(limit) = &inner.limit {
+                write!(f, "; gave up: {limit}")?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpError")
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string())
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for HttpError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+/// The category that an error body names itself.
+pub(crate) fn body_category(body: &[u8]) -> Option<ErrorCategory> {
+    #[derive(Deserialize)]
+    struct Categorised {
+        category: Option<String>,
+    }
+    if body.first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice::<Categorised>(body).ok()?.category.map(|text| ErrorCategory::parse(&text))
+}
+
+/// What an error body says to people: its `detail`, `message` or `error` where it is JSON with one, else its text;
+/// at most 500 characters.
+pub(crate) fn body_message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Said {
+        detail: Option<serde_json::Value>,
+        message: Option<serde_json::Value>,
+        error: Option<serde_json::Value>,
+    }
+    let said = serde_json::from_slice::<Said>(body).ok();
+    let value = said.and_then(|said| said.detail.or(said.message).or(said.error));
+    let text = match value {
+        Some(serde_json::Value::String(text)) => text,
+        Some(value) => value.to_string(),
+        None => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    match text.char_indices().nth(KEPT_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,174 @@
+//! The backoff gate: after a 429, when may anybody knock again? (REQUIREMENTS 1.4)
+//!
+//! One gate per service and key, shared by every client in the process. The window only grows: a penalty takes the
+//! maximum of the old and the new end, and a success never shortens it. Waiters look again after waking, since the
+//! window may have grown, and leave spread out, so that its end is no stampede.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::BaseUrl;
+
+/// Asked before every attempt of a call that carries one; told of every 429.
+///
+/// [`BackoffGate`] is the plain one. A client that also limits how many requests are being sent wraps it and returns
+/// its permit, which is held for exactly one attempt.
+pub trait AttemptGate: Send + Sync {
+    /// Waits until an attempt may start. Must be cancel-safe.
+    fn admit(&self) -> Admission<'_>;
+
+    /// The server answered 429 (or a billing pause) and gave this hint, if any.
+    fn throttled(&self, hint: Option<Duration>);
+}
+
+/// The wait before an attempt.
+pub type Admission<'a> = Pin<Box<dyn Future<Output = AttemptPermit> + Send + 'a>>;
+
+/// Held while an attempt runs; whatever it holds is released when it is dropped.
+pub struct AttemptPermit(#[allow(dead_code, reason = "held for its drop")] Option<Box<dyn Send>>);
+
+impl AttemptPermit {
+    /// A permit that holds nothing.
+    pub fn free() -> Self {
+        Self(None)
+    }
+
+    /// A permit that holds `held` until the attempt ends.
+    pub fn holding(held: impl Send + 'static) -> Self {
+        Self(Some(Box::new(held)))
+    }
+}
+
+impl std::fmt::Debug for AttemptPermit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AttemptPermit")
+    }
+}
+
+/// Who shares a gate: everybody who talks to the same service (scheme, host, port, path) with the same key. The key
+/// itself is not kept, only two keyed hashes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GateKey {
+    service: String,
+    credential: [u64; 2],
+}
+
+impl GateKey {
+    /// The key for a service and a credential.
+    pub fn new(base_url: &BaseUrl, credential: &[u8]) -> Self {
+        static HASHERS: LazyLock<[RandomState; 2]> =
+            LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        Self {
+            service: base_url.as_str().to_owned(),
+            credential: [HASHERS[0].hash_one(credential), HASHERS[1].hash_one(credential)],
+        }
+    }
+}
+
+/// A window during which nobody sends. See the module's text.
+#[derive(Debug)]
+pub struct BackoffGate {
+    origin: Instant,
+    /// Nanoseconds after `origin` at which the window ends; 0 is "never penalised".
+    until: AtomicU64,
+    /// Nanoseconds over which waiters leave after the window.
+    spread: AtomicU64,
+}
+
+static GATES: LazyLock<Mutex<HashMap<GateKey, Arc<BackoffGate>>>> = LazyLock::new(Mutex::default);
+
+impl Default for BackoffGate {
+    fn default() -> Self {
+        Self { origin: Instant::now(), until: AtomicU64::new(0), spread: AtomicU64::new(0) }
+    }
+}
+
+impl BackoffGate {
+    /// Waiters leave over at most this long after a window, and over a quarter of the window at most.
+    const LONGEST_SPREAD: Duration = Duration::from_secs(1);
+
+    /// The penalty for a 429 without a hint (PROTOCOL 15.4, small request).
+    const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
+
+    /// The process-wide gate for a key. Gates that nobody holds and whose window is over are forgotten; a running
+    /// window is kept, so a new client cannot escape it.
+    pub fn for_key(key: &GateKey) -> Arc<Self> {
+        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(key) {
+            return Arc::clone(gate);
+        }
+        gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.in_backoff());
+        let gate = Arc::new(Self::default());
+        gates.insert(key.clone(), Arc::clone(&gate));
+        gate
+    }
+
+    /// Closes the gate for at least `penalty` from now.
+    pub fn penalise(&self, penalty: Duration) {
+        let end = Instant::now().saturating_duration_since(self.origin).saturating_add(penalty);
+        let end = nanoseconds(end);
+        if self.until.fetch_max(end, Ordering::AcqRel) < end {
+            self.spread.store(nanoseconds((penalty / 4).min(Self::LONGEST_SPREAD)), Ordering::Release);
+        }
+    }
+
+    /// When the last window ends or ended; none where there was none.
+    pub fn until(&self) -> Option<Instant> {
+        match self.until.load(Ordering::Acquire) {
+            0 => None,
+            end => self.origin.checked_add(Duration::from_nanos(end)),
+        }
+    }
+
+    /// Whether the gate is closed now.
+    pub fn in_backoff(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether a window runs or ended less than `window` ago.
+    pub fn throttled_within(&self, window: Duration) -> bool {
+        self.until().is_some_and(|until| Instant::now().saturating_duration_since(until) < window)
+    }
+
+    /// Waits until the gate is open; at once where it is. Waiters come out at random over a short time after the end.
+    pub async fn ready(&self) {
+        let begun = Instant::now();
+        let mut waited = false;
+        while let Some(until) = self.until() {
+            if Instant::now() >= until {
+                break;
+            }
+            waited = true;
+            let spread = Duration::from_nanos(self.spread.load(Ordering::Acquire));
+            tokio::time::sleep_until(until + spread.mul_f64(fastrand::f64())).await;
+        }
+        if waited {
+            let waited = Instant::now().saturating_duration_since(begun);
+            metrics::histogram!("tinkex_backoff_wait_seconds").record(waited.as_secs_f64());
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl AttemptGate for BackoffGate {
+    fn admit(&self) -> Admission<'_> {
+        Box::pin(async {
+            self.ready().await;
+            AttemptPermit::free()
+        })
+    }
+
+    fn throttled(&self, hint: Option<Duration>) {
+        self.penalise(hint.unwrap_or(Self::DEFAULT_PENALTY));
+    }
+}

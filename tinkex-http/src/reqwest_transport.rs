@@ -1,0 +1,102 @@
+//! The ready-made transport, over `reqwest`.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinkex_types::InvalidInput;
+
+use crate::{Body, CallClass, Transport, TransportError, TransportErrorKind};
+
+/// Sends requests with `reqwest`. Each [`CallClass`] has connections of its own, so that neither long polls nor
+/// uploads can hold up a heartbeat. Redirects, retries, time-outs and decompression are left to the pipeline.
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    clients: [reqwest::Client; CallClass::ALL.len()],
+}
+
+impl ReqwestTransport {
+    /// Time to make a connection before the attempt counts as never sent (PROTOCOL 7.1).
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// A transport with the platform's certificate roots and the proxies of the environment.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn new() -> Result<Self, InvalidInput> {
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(Self::CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .tcp_nodelay(true)
+                .build()
+                .map_err(|e| InvalidInput::new("transport", format!("cannot be set up: {e}")))
+        };
+        Ok(Self { clients: [client()?, client()?, client()?, client()?] })
+    }
+}
+
+impl Transport for ReqwestTransport {
+    async fn call(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+        let class = request.extensions().get::<CallClass>().copied().unwrap_or_default();
+        let request = reqwest::Request::try_from(request)
+            .map_err(|e| failure(e, TransportErrorKind::Decode, "the request cannot be sent"))?;
+        let response = self.clients[class.index()].execute(request).await.map_err(classify)?;
+        let mut out = http::Response::new(Body::empty());
+        *out.status_mut() = response.status();
+        *out.version_mut() = response.version();
+        *out.headers_mut() = response.headers().clone();
+        *out.body_mut() = Body::stream(Pieces(response.bytes_stream()));
+        Ok(out)
+    }
+}
+
+/// The body's stream, with errors translated.
+struct Pieces<S>(S);
+
+impl<S> futures_core::Stream for Pieces<S>
+where
+    S: futures_core::Stream<Item = reqwest::Result<Bytes>> + Unpin,
+{
+    type Item = Result<Bytes, TransportError>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let piece = std::pin::Pin::new(&mut self.0).poll_next(cx);
+        piece.map(|piece| piece.map(|piece| piece.map_err(classify)))
+    }
+}
+
+fn classify(error: reqwest::Error) -> TransportError {
+    if error.is_connect() {
+        return failure(error, TransportErrorKind::Connect, "cannot connect to the server");
+    }
+    if error.is_timeout() {
+        return failure(error, TransportErrorKind::Timeout, "the connection timed out");
+    }
+    let not_http =
+        causes(&error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse));
+    if not_http {
+        return failure(error, TransportErrorKind::Decode, "the server's answer is not HTTP");
+    }
+    failure(error, TransportErrorKind::Interrupted, "the connection broke before the response was complete")
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
+}
+
+/// The innermost cause makes the message: "connection refused" helps, "error sending request" does not.
+fn failure(error: reqwest::Error, kind: TransportErrorKind, what: &str) -> TransportError {
+    let error = error.without_url();
+    let root = causes(&error).last().map(ToString::to_string).unwrap_or_default();
+    TransportError::new(kind, format!("{what}: {root}")).with_source(error)
+}

@@ -1,0 +1,45 @@
+//! A response, whole and decompressed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::HttpError;
+
+/// The final response of a call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ApiResponse {
+    /// Its status; a 2xx unless the request asked for any.
+    pub status: StatusCode,
+    /// Its headers, without `Content-Encoding` where that was undone.
+    pub headers: HeaderMap,
+    /// Its body, decompressed.
+    pub body: Bytes,
+    /// The server's hint when to come back, where an error status came with one (only with
+    /// [`ApiRequest::any_status`](crate::ApiRequest::any_status)).
+    pub retry_after: Option<Duration>,
+    /// How many attempts the call took, at least 1.
+    pub attempts: u32,
+    /// How long the call took, waits included.
+    pub elapsed: Duration,
+    pub(crate) operation: &'static str,
+}
+
+impl ApiResponse {
+    /// Reads the body as JSON, whatever its media type says (PROTOCOL 5.2).
+    ///
+    /// # Errors
+    /// A decode error that names the operation. Not worth a retry.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        serde_json::from_slice(&self.body).map_err(|e| HttpError::undecodable(self, &e))
+    }
+
+    /// The media type, in lower case and without parameters.
+    pub fn media_type(&self) -> Option<String> {
+        let value = self.headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
+        Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+}

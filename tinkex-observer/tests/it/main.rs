@@ -1,0 +1,14 @@
+//! Integration tests of the observer crate: wording, debounce, golden log vectors, fan-out, metrics.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
+
+mod capture;
+mod debounce;
+mod delivery;
+mod fan_out;
+mod manifest;
+mod metrics;
+#[cfg(feature = "prometheus")]
+mod prometheus;
+mod vectors;
+mod wording;

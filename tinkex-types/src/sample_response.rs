@@ -1,0 +1,295 @@
+//! Sampling results, from protobuf and from JSON (PROTOCOL 15.5, 19.1, 21).
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::{DecodeError, TensorData, Tokens, proto, tensor};
+
+/// The result of one sampling request.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SampleResponse {
+    /// One per requested sample, in order.
+    pub sequences: Vec<SampledSequence>,
+    /// The log-probability (natural log) of each prompt token; the first has none. Present where asked for.
+    pub prompt_logprobs: Option<Vec<Option<f32>>>,
+    /// The most likely tokens at each prompt position; a row is none where the server gave none.
+    pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
+    /// Log-probabilities of the requested targets, in the shape of the request; 0.0 where it had -1.
+    pub target_prompt_logprobs: Option<TensorData>,
+    /// Prompt tokens billed as prefix-cache hits.
+    pub prompt_cache_hit_tokens: u32,
+    /// Alternatives for prompt positions.
+    pub prompt_alt_tokens: Option<PromptAltTokens>,
+    raw_prompt_logprobs: Option<Vec<Option<f32>>>,
+}
+
+/// One continuation.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SampledSequence {
+    /// The generated tokens.
+    pub tokens: Tokens,
+    /// The log-probability (natural log) of each generated token.
+    pub logprobs: Option<Vec<f32>>,
+    /// Why generation ended.
+    pub stop_reason: StopReason,
+    /// The most likely tokens at each generated position.
+    pub topk_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
+    /// The id the server gave this sequence when it accepted the request, for provenance. Some servers give none.
+    pub sequence_id: Option<Arc<str>>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// A stop condition was met.
+    #[default]
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// Something newer, in the server's words.
+    Other(String),
+}
+
+/// A token and its log-probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: i32,
+    /// Its log-probability (natural log).
+    pub logprob: f32,
+}
+
+/// Alternatives for prompt positions, both tensors `[prompt length - 1, k]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptAltTokens {
+    /// The tokens, int64.
+    pub tokens: TensorData,
+    /// Their log-probabilities, float32.
+    pub logprobs: TensorData,
+}
+
+impl SampleResponse {
+    /// Reads the protobuf form.
+    ///
+    /// # Errors
+    /// Where the bytes are not a `SampleResponse` or a packed buffer is cut short.
+    pub fn from_proto(bytes: Bytes) -> Result<Self, DecodeError> {
+        let message =
+            proto::SampleResponse::decode(bytes).map_err(|e| DecodeError::new("sample response", e))?;
+        let alternatives = message.prompt_alt_tokens.map(|alternatives| {
+            let read = |tensor: Option<proto::Tensor>| TensorData::from_proto(&tensor.unwrap_or_default());
+            Ok(PromptAltTokens { tokens: read(alternatives.tokens)?, logprobs: read(alternatives.logprobs)? })
+        });
+        Ok(Self {
+            sequences: message.sequences.iter().map(sequence_from_proto).collect::<Result<_, _>>()?,
+            prompt_logprobs: floats(message.prompt_logprobs.as_ref(), |v| (!v.is_nan()).then_some(v))?,
+            topk_prompt_logprobs: topk_from_proto(message.topk_prompt_logprobs.as_ref())?,
+            target_prompt_logprobs: message
+                .target_prompt_logprobs
+                .as_ref()
+                .map(TensorData::from_proto)
+                .transpose()?,
+            prompt_cache_hit_tokens: u32::try_from(message.prompt_cache_hit_tokens).unwrap_or_default(),
+            prompt_alt_tokens: alternatives.transpose()?,
+            raw_prompt_logprobs: None,
+        })
+    }
+
+    /// Reads the JSON form. Missing and null members are allowed everywhere but for `sequences`.
+    ///
+    /// # Errors
+    /// Where the text is not JSON or not a sampling result.
+    pub fn from_json(text: &[u8]) -> Result<Self, DecodeError> {
+        let json: JsonResponse =
+            serde_json::from_slice(text).map_err(|e| DecodeError::new("sample response", e))?;
+        Ok(Self {
+            sequences: json.sequences.into_iter().map(SampledSequence::from).collect(),
+            prompt_logprobs: json.prompt_logprobs,
+            topk_prompt_logprobs: json.topk_prompt_logprobs.map(rows),
+            target_prompt_logprobs: json.target_prompt_logprobs,
+            prompt_cache_hit_tokens: json.prompt_cache_hit_tokens.unwrap_or_default(),
+            prompt_alt_tokens: json
+                .prompt_alt_tokens
+                .map(|a| PromptAltTokens { tokens: a.tokens, logprobs: a.logprobs }),
+            raw_prompt_logprobs: None,
+        })
+    }
+
+    /// Makes the prompt log-probabilities one entry per prompt token, the first being none (OPEN_SERVERS, row 12).
+    /// What the server sent stays in [`raw_prompt_logprobs`](Self::raw_prompt_logprobs).
+    pub fn align_prompt_logprobs(&mut self, prompt_tokens: usize) {
+        let Some(logprobs) = &mut self.prompt_logprobs else { return };
+        let raw = logprobs.clone();
+        if logprobs.len() + 1 == prompt_tokens {
+            logprobs.insert(0, None);
+        } else if logprobs.len() == prompt_tokens
+            && let Some(first) = logprobs.first_mut()
+        {
+            *first = None;
+        }
+        if *logprobs != raw {
+            self.raw_prompt_logprobs = Some(raw);
+        }
+    }
+
+    /// The prompt log-probabilities as the server sent them.
+    pub fn raw_prompt_logprobs(&self) -> Option<&[Option<f32>]> {
+        self.raw_prompt_logprobs.as_deref().or(self.prompt_logprobs.as_deref())
+    }
+}
+
+fn sequence_from_proto(sequence: &proto::SampledSequence) -> Result<SampledSequence, DecodeError> {
+    Ok(SampledSequence {
+        tokens: Tokens::from_le_bytes(&sequence.tokens)?,
+        logprobs: floats(sequence.logprobs.as_ref(), |v| v)?,
+        stop_reason: match sequence.stop_reason {
+            0 => StopReason::Stop,
+            1 => StopReason::Length,
+            other => StopReason::Other(other.to_string()),
+        },
+        topk_logprobs: topk_from_proto(sequence.topk_sampled_logprobs.as_ref())?,
+        sequence_id: None,
+    })
+}
+
+fn floats<T>(bytes: Option<&Bytes>, read: impl Fn(f32) -> T) -> Result<Option<Vec<T>>, DecodeError> {
+    match bytes {
+        Some(bytes) if !bytes.is_empty() => {
+            tensor::elements(bytes, |b| read(f32::from_le_bytes(b))).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// PROTOCOL 19.1: an absent cell is id 0 with this log-probability. Trailing ones are cut; a row that begins with one
+/// is no row.
+const SENTINEL: TokenLogprob = TokenLogprob { token: 0, logprob: -99_999.0 };
+
+fn topk_from_proto(
+    topk: Option<&proto::TopkLogprobs>,
+) -> Result<Option<Vec<Option<Vec<TokenLogprob>>>>, DecodeError> {
+    let Some(topk) = topk.filter(|t| t.k > 0 && t.length > 0) else { return Ok(None) };
+    let (ids, _) = topk.token_ids.as_chunks::<4>();
+    let (logprobs, _) = topk.logprobs.as_chunks::<4>();
+    let cells = u64::from(topk.k) * u64::from(topk.length);
+    if (ids.len() as u64) < cells || (logprobs.len() as u64) < cells {
+        let detail = format!(
+            "{} rows of {} cells need {cells} of each, have {} ids and {} logprobs",
+            topk.length,
+            topk.k,
+            ids.len(),
+            logprobs.len()
+        );
+        return Err(DecodeError::new("top-k logprobs", detail));
+    }
+    let k = topk.k as usize;
+    let row = |(ids, logprobs): (&[[u8; 4]], &[[u8; 4]])| {
+        let mut cells: Vec<TokenLogprob> = ids
+            .iter()
+            .zip(logprobs)
+            .map(|(id, lp)| TokenLogprob { token: i32::from_le_bytes(*id), logprob: f32::from_le_bytes(*lp) })
+            .collect();
+        if cells.first() == Some(&SENTINEL) {
+            return None;
+        }
+        while cells.last() == Some(&SENTINEL) {
+            cells.pop();
+        }
+        Some(cells)
+    };
+    Ok(Some(ids.chunks(k).zip(logprobs.chunks(k)).take(topk.length as usize).map(row).collect()))
+}
+
+#[derive(Deserialize)]
+struct JsonResponse {
+    sequences: Vec<JsonSequence>,
+    prompt_logprobs: Option<Vec<Option<f32>>>,
+    topk_prompt_logprobs: Option<Vec<Option<Vec<JsonCell>>>>,
+    target_prompt_logprobs: Option<TensorData>,
+    prompt_cache_hit_tokens: Option<u32>,
+    prompt_alt_tokens: Option<JsonAltTokens>,
+}
+
+#[derive(Deserialize)]
+struct JsonAltTokens {
+    tokens: TensorData,
+    logprobs: TensorData,
+}
+
+#[derive(Deserialize)]
+struct JsonSequence {
+    tokens: Tokens,
+    logprobs: Option<Vec<Option<f32>>>,
+    stop_reason: Option<String>,
+    topk_logprobs: Option<Vec<Option<Vec<JsonCell>>>>,
+}
+
+/// A top-k cell: `[id, logprob]` or `{"token_id", "logprob"}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JsonCell {
+    Pair(i32, f32),
+    Named { token_id: i32, logprob: f32 },
+}
+
+impl From<JsonCell> for TokenLogprob {
+    fn from(cell: JsonCell) -> Self {
+        match cell {
+            JsonCell::Pair(token, logprob) | JsonCell::Named { token_id: token, logprob } => {
+                Self { token, logprob }
+            }
+        }
+    }
+}
+
+fn rows(json: Vec<Option<Vec<JsonCell>>>) -> Vec<Option<Vec<TokenLogprob>>> {
+    json.into_iter().map(|row| row.map(|cells| cells.into_iter().map(TokenLogprob::from).collect())).collect()
+}
+
+impl From<JsonSequence> for SampledSequence {
+    fn from(json: JsonSequence) -> Self {
+        Self {
+            tokens: json.tokens,
+            logprobs: json
+                .logprobs
+                .filter(|l| !l.is_empty())
+                .map(|l| l.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect()),
+            stop_reason: json.stop_reason.map(StopReason::from).unwrap_or_default(),
+            topk_logprobs: json.topk_logprobs.map(rows),
+            sequence_id: None,
+        }
+    }
+}
+
+impl From<String> for StopReason {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "stop" => Self::Stop,
+            "length" => Self::Length,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StopReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Other(text) => text,
+        })
+    }
+}
