@@ -268,19 +268,15 @@ fn an_outage_ends_at_its_limit() {
     let policy = PollPolicy::default().outage_limit(secs(100));
     let mut bench = Bench::new(policy);
     let start = bench.now;
-    let (mut attempts, error) = (
-        0,
-        loop {
-            match bench
-                .take(if bench.state.polls() % 2 == 0 { refused() } else { json(502, "") }, Duration::ZERO)
-            {
-                Next::PollAfter(wait) => bench.now += wait,
-                Next::Finish(Err(error)) => break error,
-                next => panic!("{next:?}"),
-            }
-        },
-    );
-    attempts += error.polls();
+    let error = loop {
+        let failure = if bench.state.polls().is_multiple_of(2) { refused() } else { json(502, "") };
+        match bench.take(failure, Duration::ZERO) {
+            Next::PollAfter(wait) => bench.now += wait,
+            Next::Finish(Err(error)) => break error,
+            next => panic!("{next:?}"),
+        }
+    };
+    let attempts = error.polls();
     assert_eq!(error.kind(), PollErrorKind::Outage);
     let lasted = bench.now - start;
     assert!((secs(100)..secs(131)).contains(&lasted), "{lasted:?}");
