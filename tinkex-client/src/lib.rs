@@ -1,1 +1,61 @@
-//! tinkex-client
+//! The Tinker SDK for Rust: sample from (and soon train) large language models over the Tinker API.
+//!
+//! ```no_run
+//! use tinkex_client::{ModelInput, SampleRequest, SamplingParams, ServiceClient};
+//!
+//! # async fn example() -> Result<(), tinkex_client::Error> {
+//! let service = ServiceClient::builder().api_key("tml-...").build().await?;
+//! let sampler = service.sampling_client().base_model("Qwen/Qwen3-8B").create().await?;
+//!
+//! let prompt = ModelInput::from_ints(vec![9707, 11]);
+//! let params = SamplingParams::new().max_tokens(64).temperature(0.7);
+//! let reply = sampler.sample(SampleRequest::new(prompt, params).num_samples(4)).await?;
+//! for sequence in &reply.sequences {
+//!     println!("{:?} ({})", sequence.tokens, sequence.stop_reason);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Making something is a builder that ends in `build()` or `create()`. Doing something is a method that has started
+//! when it returns and gives back a handle: await it for the result, drop it to abandon the work.
+//!
+//! # Environment
+//!
+//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS` and
+//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`. Nothing else in this crate reads the environment.
+
+mod cancellation;
+mod configuration;
+mod dispatch;
+mod endpoints;
+mod environment;
+mod error;
+mod holder;
+mod inflight;
+mod owned_task;
+mod rest;
+mod sampling;
+mod service;
+mod session;
+
+pub use error::{Error, ErrorKind};
+pub use inflight::{InflightRequest, Stage};
+pub use rest::RestClient;
+pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
+pub use service::{ServiceClient, ServiceClientBuilder};
+pub use tinkex_future::PollPolicy;
+#[cfg(feature = "reqwest")]
+pub use tinkex_http::ReqwestTransport;
+pub use tinkex_http::{
+    ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
+    SharedTransport, Transport, TransportError, TransportErrorKind,
+};
+pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
+pub use tinkex_types::{
+    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientKind, CsrIndices, DType, ErrorCategory,
+    FinishReason, Health, ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, ModelInput,
+    PromptAltTokens, QueueState, QueueStateChange, QueueStateObserver, RequestType, SampleRequest,
+    SampleResponse, SampledSequence, SamplerHandle, SamplingParams, ServerCapabilities, SpecialTokens, Stop,
+    StopReason, SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer,
+    TokenizerError, Tokens,
+};

@@ -24,7 +24,7 @@ pub(crate) struct RawResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    hint: Option<Duration>,
+    pub(crate) hint: Option<Duration>,
     message: String,
 }
 

@@ -264,6 +264,7 @@ impl<'a> Call<'a> {
             status: response.status,
             headers: response.headers,
             body: response.body,
+            retry_after: response.hint,
             attempts: self.sent,
             elapsed,
             operation: self.request.operation,

@@ -18,6 +18,9 @@ pub struct ApiResponse {
     pub headers: HeaderMap,
     /// Its body, decompressed.
     pub body: Bytes,
+    /// The server's hint when to come back, where an error status came with one (only with
+    /// [`ApiRequest::any_status`](crate::ApiRequest::any_status)).
+    pub retry_after: Option<Duration>,
     /// How many attempts the call took, at least 1.
     pub attempts: u32,
     /// How long the call took, waits included.

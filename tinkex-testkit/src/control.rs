@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::core::Core;
+use crate::engine::Core;
 use crate::route::RoutePattern;
 use crate::script::Ending;
 use crate::{Received, Reply, Step};

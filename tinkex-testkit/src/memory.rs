@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tinkex_http::{Body, Transport, TransportError, TransportErrorKind};
 
 use crate::Reply;
-use crate::core::{Core, InFlight, Intake};
+use crate::engine::{Core, InFlight, Intake};
 use crate::outcome::{Delivery, Outcome};
 
 /// Carries requests straight into the server.

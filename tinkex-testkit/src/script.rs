@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::core::Core;
+use crate::engine::Core;
 use crate::route::RoutePattern;
 use crate::{Received, Reply, Step};
 
@@ -26,8 +26,8 @@ pub(crate) enum Ending {
 pub(crate) struct Lines {
     pub(crate) route: RoutePattern,
     pub(crate) predicate: Option<Predicate>,
-    steps: VecDeque<(Step, usize)>,
-    last: Option<Step>,
+    steps: VecDeque<(Arc<Step>, usize)>,
+    last: Option<Arc<Step>>,
     total: usize,
     calls: usize,
     ending: Ending,
@@ -39,22 +39,21 @@ impl Lines {
         predicate: Option<Predicate>,
         steps: impl IntoIterator<Item = Step>,
     ) -> Self {
-        let steps: VecDeque<_> = steps
-            .into_iter()
-            .map(|step| (step.times(), step))
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, s)| (s, n))
-            .collect();
-        let last = steps.back().map(|(step, _)| step.clone());
+        let numbered = |step: Step| {
+            let times = step.times();
+            (Arc::new(step), times)
+        };
+        let steps: VecDeque<_> = steps.into_iter().filter(|step| step.times() > 0).map(numbered).collect();
+        let last = steps.back().map(|(step, _)| Arc::clone(step));
         let total = steps.iter().map(|(_, n)| n).sum();
         Self { route, predicate, steps, last, total, calls: 0, ending: Ending::default() }
     }
 
     /// The next step, if one is left.
-    pub(crate) fn take(&mut self) -> Option<Step> {
+    pub(crate) fn take(&mut self) -> Option<Arc<Step>> {
         let step = match self.steps.front_mut() {
             Some((step, left)) => {
-                let step = step.clone();
+                let step = Arc::clone(step);
                 *left -= 1;
                 if *left == 0 {
                     self.steps.pop_front();

@@ -10,15 +10,19 @@ use std::time::Duration;
 use tinkex_http::SharedTransport;
 
 use crate::chaos::Chaos;
-use crate::core::{ChaosStrike, Core};
+use crate::engine::{ChaosStrike, Core};
 use crate::memory::MemoryTransport;
 use crate::route::RoutePattern;
+use crate::service::{Dialect, Service};
 use crate::socket::SocketServer;
 use crate::{Behaviour, Received, Script, Step};
 
-/// How long [`FakeServer::wait_for`] waits before it gives up: far beyond any time a test plays through, so that in
-/// virtual time a wait without end fails at once instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long waits last before they give up. In virtual time: far beyond any time a test plays through, so that a
+/// wait without end fails at once instead of hanging.
+const VIRTUAL_PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The same for a server that listens on a socket, whose time must be real.
+const REAL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fake Tinker server: scripts on top, a [`Behaviour`] beneath, a log of all it got, and two faces.
 ///
@@ -34,9 +38,10 @@ pub struct FakeServer(Arc<Handle>);
 struct Handle(Arc<Core>);
 
 impl FakeServer {
-    /// A server that behaves like the Tinker service, with its stateful model.
+    /// A server that behaves like the production service. For another dialect, or to steer the service, make it
+    /// first: `FakeServer::with(service.clone())`.
     pub fn new() -> Self {
-        Self::with(crate::default_behaviour())
+        Self::with(Service::new(Dialect::production()))
     }
 
     /// A server with a behaviour of its own. Keep an `Arc` of the behaviour to look into it later.
@@ -135,6 +140,7 @@ impl FakeServer {
     /// # Errors
     /// What the operating system says, for example that the port is taken.
     pub async fn listen_on(&self, address: SocketAddr) -> io::Result<SocketServer> {
+        self.core().on_socket.store(true, Ordering::Relaxed);
         SocketServer::bind(Arc::clone(self.core()), address).await
     }
 
@@ -177,7 +183,8 @@ impl FakeServer {
     /// Resolves when at least `n` requests of a route have arrived, counted from the start.
     ///
     /// # Panics
-    /// After a month (in virtual time: at once when nothing else can happen any more), with what did arrive.
+    /// Where it waits in vain, with what did arrive: after a minute on a server that listens on a socket, else after
+    /// a month, which in virtual time is at once when nothing else can happen any more.
     pub async fn wait_for(&self, route: &str, n: u64) {
         let pattern = RoutePattern::new(route);
         self.wait(&format!("{n} requests of {route}"), |log| log.count(&pattern) >= n).await;
@@ -193,7 +200,9 @@ impl FakeServer {
     }
 
     async fn wait(&self, what: &str, done: impl Fn(&crate::log::Log) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, self.core().wait_until(done)).await;
+        let on_socket = self.core().on_socket.load(Ordering::Relaxed);
+        let patience = if on_socket { REAL_PATIENCE } else { VIRTUAL_PATIENCE };
+        let waited = tokio::time::timeout(patience, self.core().wait_until(done)).await;
         assert!(waited.is_ok(), "waited in vain for {what}; there were: {}", self.summary());
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Reply;
-use crate::core::{Core, InFlight, Intake};
+use crate::engine::{Core, InFlight, Intake};
 use crate::outcome::{Delivery, Outcome};
 use crate::server::join;
 use crate::wire::{EndOfConnection, Wire, first};

@@ -293,7 +293,7 @@ impl Step {
     }
 
     /// Plays the step.
-    pub(crate) async fn perform(self, request: &Received, behaviour: &dyn Behaviour) -> Outcome {
+    pub(crate) async fn perform(&self, request: &Received, behaviour: &dyn Behaviour) -> Outcome {
         let ticket = self.gate.as_ref().map(Gate::enter);
         let outcome = self.work_out(request, behaviour).await;
         if let Some(ticket) = ticket {

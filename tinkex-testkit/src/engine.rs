@@ -28,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) number: u64,
     pub(crate) began: Instant,
     pub(crate) control: AtomicBool,
+    pub(crate) on_socket: AtomicBool,
     next_connection: AtomicU64,
     changes: Notify,
     state: Mutex<State>,
@@ -64,6 +65,7 @@ impl Core {
             number: NEXT_SERVER.fetch_add(1, Ordering::Relaxed),
             began: Instant::now(),
             control: AtomicBool::new(false),
+            on_socket: AtomicBool::new(false),
             next_connection: AtomicU64::new(0),
             changes: Notify::new(),
             state: Mutex::default(),
@@ -220,7 +222,7 @@ impl Core {
 impl State {
     /// The step for a request: of the first script that has one left; where all are used up, a failure if one of
     /// them ends so; else chaos; else the behaviour.
-    fn choose(&mut self, candidates: &[usize], request: &Received, nth: u64) -> Step {
+    fn choose(&mut self, candidates: &[usize], request: &Received, nth: u64) -> Arc<Step> {
         for id in candidates {
             if let Some(step) = self.scripts.get_mut(id).and_then(Lines::take) {
                 return step;
@@ -231,13 +233,13 @@ impl State {
         if let Some(lines) = failing {
             let (violation, reply) = lines.exhausted();
             self.violations.push(violation);
-            return Step::reply(reply);
+            return Arc::new(Step::reply(reply));
         }
         if let Some((fault, step)) = self.chaos.as_ref().and_then(|chaos| chaos.strike(request, nth)) {
             self.struck.push(ChaosStrike { route: request.route().to_owned(), nth, fault });
-            return step;
+            return Arc::new(step);
         }
-        Step::behave()
+        Arc::new(Step::behave())
     }
 }
 
@@ -258,7 +260,7 @@ pub(crate) enum Intake {
 /// A request in the server's hands.
 pub(crate) struct Admitted {
     request: Arc<Received>,
-    step: Step,
+    step: Arc<Step>,
     latency: Duration,
     in_flight: InFlight,
 }

@@ -1,0 +1,142 @@
+//! The service's endpoints as typed calls: paths, call classes and time-outs of PROTOCOL 7.6 in one place.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tinkex_http::{ApiRequest, CallClass, HttpClient, HttpError, RetryPolicy};
+use tinkex_types::{
+    CancelFutureRequest, ClientConfig, ClientConfigRequest, CreateSamplingSessionRequest,
+    CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse, DynamicConfig,
+    FinishSessionRequest, GetSamplerResponse, Health, HeartbeatRequest, JoinSamplingSessionRequest,
+    JoinSamplingSessionResponse, PROTOCOL_SDK_VERSION, ServerCapabilities,
+};
+
+use crate::Error;
+
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Marks a request as sent on behalf of a public method (PROTOCOL 5.1).
+pub(crate) fn on_behalf_of(request: ApiRequest, method: &'static str) -> ApiRequest {
+    request
+        .header(HeaderName::from_static("x-sdk-method"), HeaderValue::from_static(method))
+        .header(HeaderName::from_static("x-sdk-version"), HeaderValue::from_static(PROTOCOL_SDK_VERSION))
+}
+
+fn is_missing(error: &HttpError) -> bool {
+    error.status() == Some(404)
+}
+
+/// The start-up flags. A server without the endpoint has none (OPEN_SERVERS, row 14).
+pub(crate) async fn client_config(http: &HttpClient) -> Result<ClientConfig, Error> {
+    let body = ClientConfigRequest { sdk_version: PROTOCOL_SDK_VERSION };
+    let request = ApiRequest::post_json("client/config", "/api/v1/client/config", &body)?;
+    match http.send(&request.class(CallClass::Control)).await {
+        Ok(response) => Ok(response.json()?),
+        Err(error) if is_missing(&error) => Ok(ClientConfig::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The dynamic flags; none where the server has no such endpoint.
+pub(crate) async fn dynamic_config(http: &HttpClient, retry: bool) -> Result<Option<DynamicConfig>, Error> {
+    let body = ClientConfigRequest { sdk_version: PROTOCOL_SDK_VERSION };
+    let request = ApiRequest::post_json("client/dynamic_config", "/api/v1/client/dynamic_config", &body)?
+        .class(CallClass::Control)
+        .timeout(CONTROL_TIMEOUT);
+    let request = if retry { request } else { request.policy(RetryPolicy::none()) };
+    match http.send(&request).await {
+        Ok(response) => Ok(Some(response.json()?)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn create_session(
+    http: &HttpClient,
+    body: &CreateSessionRequest,
+) -> Result<CreateSessionResponse, Error> {
+    let request = ApiRequest::post_json("create_session", "/api/v1/create_session", body)?;
+    Ok(http.send(&request.class(CallClass::Control)).await?.json()?)
+}
+
+/// One sign of life: one attempt, never repeated.
+pub(crate) async fn heartbeat(http: &HttpClient, session_id: &str) -> Result<(), Error> {
+    let body = HeartbeatRequest::new(session_id);
+    let request = ApiRequest::post_json("session_heartbeat", "/api/v1/session_heartbeat", &body)?
+        .class(CallClass::Control)
+        .timeout(CONTROL_TIMEOUT)
+        .policy(RetryPolicy::none());
+    http.send(&request).await?;
+    Ok(())
+}
+
+pub(crate) async fn finish_session(
+    http: &HttpClient,
+    session_id: &str,
+    body: &FinishSessionRequest,
+) -> Result<(), Error> {
+    let path = format!("/api/v1/sessions/{}/finish", escaped(session_id));
+    let request = ApiRequest::post_json("sessions/finish", path, body)?;
+    http.send(&on_behalf_of(request, "ServiceClient.close").class(CallClass::Control)).await?;
+    Ok(())
+}
+
+pub(crate) async fn create_sampling_session(
+    http: &HttpClient,
+    body: &CreateSamplingSessionRequest,
+) -> Result<CreateSamplingSessionResponse, Error> {
+    let request = ApiRequest::post_json("create_sampling_session", "/api/v1/create_sampling_session", body)?;
+    let request = on_behalf_of(request, "ServiceClient.create_sampling_client");
+    Ok(http.send(&request).await?.json()?)
+}
+
+pub(crate) async fn get_sampler(http: &HttpClient, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
+    let request = ApiRequest::get("samplers", format!("/api/v1/samplers/{}", escaped(sampler_id)));
+    let request = on_behalf_of(request, "ServiceClient.create_sampling_client");
+    Ok(http.send(&request).await?.json()?)
+}
+
+pub(crate) async fn join_sampling_session(
+    http: &HttpClient,
+    sampling_session_id: &str,
+) -> Result<JoinSamplingSessionResponse, Error> {
+    let body = JoinSamplingSessionRequest { sampling_session_id, kind: "join_sampling_session" };
+    let request = ApiRequest::post_json("join_sampling_session", "/api/v1/join_sampling_session", &body)?;
+    Ok(http.send(&on_behalf_of(request, "SamplingClient.sample")).await?.json()?)
+}
+
+pub(crate) async fn cancel_future(http: &HttpClient, request_id: &str) -> Result<(), Error> {
+    let request =
+        ApiRequest::post_json("cancel_future", "/api/v1/cancel_future", &CancelFutureRequest { request_id })?;
+    http.send(&request.timeout(CANCEL_TIMEOUT)).await?;
+    Ok(())
+}
+
+pub(crate) async fn health(http: &HttpClient) -> Result<Health, Error> {
+    let request = on_behalf_of(ApiRequest::get("healthz", "/api/v1/healthz"), "RestClient.health");
+    Ok(http.send(&request).await?.json()?)
+}
+
+pub(crate) async fn capabilities(http: &HttpClient) -> Result<ServerCapabilities, Error> {
+    let request = ApiRequest::get("get_server_capabilities", "/api/v1/get_server_capabilities");
+    Ok(http.send(&on_behalf_of(request, "ServiceClient.get_server_capabilities")).await?.json()?)
+}
+
+/// An id as one path segment. Ids hold colons, which stay; anything that would end the segment is escaped.
+fn escaped(id: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => {
+                out.push(byte.into())
+            }
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}

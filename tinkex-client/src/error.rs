@@ -1,0 +1,227 @@
+//! The one error type of the clients.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use tinkex_future::{PollError, PollErrorKind};
+use tinkex_http::{HttpError, HttpErrorKind};
+use tinkex_types::{DecodeError, ErrorCategory, InvalidInput};
+
+/// The coarse kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument was refused before anything was sent.
+    InvalidInput,
+    /// No credential could be had.
+    Auth,
+    /// The server could not be reached, or the connection broke, for longer than the retry policy allows.
+    Connection,
+    /// Time ran out.
+    Timeout,
+    /// The server answered a request with an error status.
+    Status,
+    /// The server accepted the work and it failed there.
+    RequestFailed,
+    /// The server no longer knows the promise (410).
+    Expired,
+    /// An answer could not be understood.
+    Decode,
+    /// The client was closed.
+    Closed,
+    /// The task behind a handle is gone: the runtime shut down.
+    TaskEnded,
+}
+
+/// What went wrong, with which request, after how many attempts, and what to do about it.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    status: Option<u16>,
+    category: ErrorCategory,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+    attempts: u32,
+    retryable: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    fn new(kind: ErrorKind, category: ErrorCategory, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            status: None,
+            category,
+            request_id: None,
+            retry_after: None,
+            attempts: 0,
+            retryable: false,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, ErrorCategory::User, "the service client was closed; make a new one")
+    }
+
+    pub(crate) fn task_ended() -> Self {
+        let message = "the task behind the request is gone; the runtime it ran on has shut down";
+        Self::new(ErrorKind::TaskEnded, ErrorCategory::Unknown, message)
+    }
+
+    pub(crate) fn deadline(after: Duration, request_id: Option<&str>) -> Self {
+        let on = request_id.map(|id| format!(" on request {id}")).unwrap_or_default();
+        let message = format!("no result within the deadline of {:.1} s{on}", after.as_secs_f64());
+        let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
+        error.0.request_id = request_id.map(str::to_owned);
+        error.0.retryable = true;
+        error
+    }
+
+    pub(crate) fn decode(error: impl Into<Box<dyn StdError + Send + Sync>>, request_id: &str) -> Self {
+        let source = error.into();
+        let mut error = Self::new(
+            ErrorKind::Decode,
+            ErrorCategory::Server,
+            format!("result of request {request_id}: {source}"),
+        );
+        error.0.request_id = Some(request_id.to_owned());
+        error.0.source = Some(source);
+        error
+    }
+
+    /// What happened, coarsely.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The HTTP status, where the server answered with an error status.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// Whose fault it is: what the server said, else what kind and status imply.
+    pub fn category(&self) -> ErrorCategory {
+        self.0.category
+    }
+
+    /// The promise that failed, once there was one.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// The server's hint when to come back.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// HTTP attempts of the failed call, or polls of the failed promise. 0 where nothing was sent.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Whether the same request may succeed later. The clients have already repeated it as far as their policy
+    /// allows, so wait before trying again.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// Whether the request or its arguments are at fault: the same request will fail again.
+    pub fn is_user_error(&self) -> bool {
+        self.0.category == ErrorCategory::User
+    }
+}
+
+impl From<InvalidInput> for Error {
+    fn from(input: InvalidInput) -> Self {
+        let mut error = Self::new(ErrorKind::InvalidInput, ErrorCategory::User, input.to_string());
+        error.0.source = Some(Box::new(input));
+        error
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(decode: DecodeError) -> Self {
+        let mut error = Self::new(ErrorKind::Decode, ErrorCategory::Server, decode.to_string());
+        error.0.source = Some(Box::new(decode));
+        error
+    }
+}
+
+impl From<HttpError> for Error {
+    fn from(http: HttpError) -> Self {
+        let kind = match http.kind() {
+            HttpErrorKind::Timeout => ErrorKind::Timeout,
+            HttpErrorKind::Status => ErrorKind::Status,
+            HttpErrorKind::Decode => ErrorKind::Decode,
+            HttpErrorKind::Auth => ErrorKind::Auth,
+            HttpErrorKind::InvalidRequest => ErrorKind::InvalidInput,
+            _ => ErrorKind::Connection,
+        };
+        let status = http.status();
+        let mut error = Self::new(kind, http.category(), http.to_string());
+        error.0.status = status;
+        error.0.retry_after = http.retry_after();
+        error.0.attempts = http.attempts();
+        error.0.retryable = match kind {
+            ErrorKind::Connection | ErrorKind::Timeout => true,
+            ErrorKind::Status => {
+                http.category() != ErrorCategory::User
+                    && matches!(status, Some(408 | 409 | 429 | 500 | 502..=599))
+            }
+            _ => false,
+        };
+        error.0.source = Some(Box::new(http));
+        error
+    }
+}
+
+impl From<PollError> for Error {
+    fn from(poll: PollError) -> Self {
+        let kind = match poll.kind() {
+            PollErrorKind::Expired => ErrorKind::Expired,
+            PollErrorKind::Timeout => ErrorKind::Timeout,
+            PollErrorKind::Failed => ErrorKind::RequestFailed,
+            PollErrorKind::Decode => ErrorKind::Decode,
+            PollErrorKind::Outage => ErrorKind::Connection,
+            _ => ErrorKind::Status,
+        };
+        let mut error = Self::new(kind, poll.category(), poll.to_string());
+        error.0.status = poll.status();
+        error.0.request_id = Some(poll.request_id().to_owned());
+        error.0.attempts = poll.polls();
+        error.0.retryable = match kind {
+            ErrorKind::Expired | ErrorKind::Timeout | ErrorKind::Connection => true,
+            ErrorKind::RequestFailed => poll.category() != ErrorCategory::User,
+            _ => false,
+        };
+        error.0.source = Some(Box::new(poll));
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("request_id", &self.0.request_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}

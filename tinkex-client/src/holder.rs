@@ -1,0 +1,138 @@
+//! What the clients of one service share: the HTTP client, the flags, one session, the limits, the table of requests
+//! in flight. PROTOCOL 1 calls it the holder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tinkex_future::{ByteBudget, PollPolicy};
+use tinkex_http::{BackoffGate, HttpClient, RetryPolicy};
+use tinkex_observer::ObserverSet;
+use tinkex_types::{ClientConfig, CreateSessionRequest, FinishReason, FinishSessionRequest};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use crate::cancellation::CancelQueue;
+use crate::configuration::{self, DynamicFlags};
+use crate::dispatch::SampleDispatch;
+use crate::inflight::InflightTable;
+use crate::owned_task::OwnedTask;
+use crate::session::{self, Session};
+use crate::{Error, endpoints};
+
+/// What does not change while a holder lives.
+#[derive(Debug)]
+pub(crate) struct HolderSettings {
+    pub(crate) session_request: CreateSessionRequest,
+    pub(crate) observers: ObserverSet,
+    pub(crate) sampling_policy: RetryPolicy,
+    pub(crate) poll_policy: PollPolicy,
+    pub(crate) seed: Option<u64>,
+    /// Headers the user added, told to those who open a sampler handle.
+    pub(crate) header_overrides: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) http: HttpClient,
+    pub(crate) runtime: Handle,
+    pub(crate) settings: HolderSettings,
+    pub(crate) inflight: Arc<InflightTable>,
+    connection: OnceCell<Connection>,
+    closed: AtomicBool,
+}
+
+/// What exists once the service has been reached.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) config: ClientConfig,
+    pub(crate) flags: DynamicFlags,
+    pub(crate) session: Session,
+    pub(crate) dispatch: Arc<SampleDispatch>,
+    pub(crate) payload_budget: Arc<ByteBudget>,
+    pub(crate) cancellations: CancelQueue,
+    _refresh: Option<OwnedTask>,
+}
+
+impl Holder {
+    pub(crate) fn new(http: HttpClient, runtime: Handle, settings: HolderSettings) -> Arc<Self> {
+        Arc::new(Self {
+            http,
+            runtime,
+            settings,
+            inflight: Arc::default(),
+            connection: OnceCell::new(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection, made by the first caller in the order of PROTOCOL 4.3; everybody else waits for it.
+    pub(crate) async fn connection(&self) -> Result<&Connection, Error> {
+        self.check_open()?;
+        self.connection
+            .get_or_try_init(|| async {
+                let config = endpoints::client_config(&self.http).await?;
+                if config.pjwt_auth_enabled {
+                    tracing::warn!("the server asks for the JWT exchange, which this version lacks; sending the key itself");
+                }
+                let dynamic = endpoints::dynamic_config(&self.http, true).await?;
+                let refreshes = dynamic.is_some();
+                let flags = DynamicFlags::new(dynamic.unwrap_or_default());
+                let created = endpoints::create_session(&self.http, &self.settings.session_request).await?;
+                session::announce(&created);
+                Ok(self.connect(config, flags, refreshes, created.session_id.into()))
+            })
+            .await
+    }
+
+    /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
+    pub(crate) fn join(&self, config: ClientConfig, flags: DynamicFlags, session_id: Arc<str>) {
+        // A fresh holder has no connection yet, so this cannot fail.
+        let _ = self.connection.set(self.connect(config, flags, true, session_id));
+    }
+
+    fn connect(
+        &self,
+        config: ClientConfig,
+        flags: DynamicFlags,
+        refreshes: bool,
+        session_id: Arc<str>,
+    ) -> Connection {
+        let http = &self.http;
+        let gate = BackoffGate::for_key(&http.gate_key());
+        Connection {
+            session: Session::keep_alive(session_id, http.clone(), &self.runtime),
+            dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
+            payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
+            cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
+            _refresh: refreshes.then(|| {
+                OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
+            }),
+            config,
+            flags,
+        }
+    }
+
+    /// The connection, where there is one already.
+    pub(crate) fn connected(&self) -> Option<&Connection> {
+        self.connection.get()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// Refuses new requests, sends what cancellations are queued, and finishes the session.
+    pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
+        const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Some(connection) = self.connected() else { return Ok(()) };
+        connection.cancellations.flush(FLUSH_LIMIT).await;
+        let body = FinishSessionRequest { reason, detail };
+        let finished = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
+        connection.session.end();
+        finished
+    }
+}

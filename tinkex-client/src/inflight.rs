@@ -1,0 +1,198 @@
+//! What is in flight: one row per request, so that a stuck run can be diagnosed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tinkex_future::PollProgress;
+use tinkex_types::{QueueState, QueueStateChange, RequestType};
+use tokio::time::Instant;
+
+/// A request that has been started and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InflightRequest {
+    /// A number of its own, counted per service client.
+    pub number: u64,
+    /// What it is for.
+    pub kind: RequestType,
+    /// The sampling session (or model) it belongs to.
+    pub client_id: Arc<str>,
+    /// The promise, once the server has accepted the request.
+    pub request_id: Option<Arc<str>>,
+    /// How far it is.
+    pub stage: Stage,
+    /// How long ago it was started.
+    pub age: Duration,
+    /// How often the server has been asked for the result.
+    pub polls: u32,
+    /// The last queue state that an answer carried.
+    pub queue_state: Option<QueueState>,
+    /// The server's reason for that state.
+    pub reason: Option<Arc<str>>,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Waiting for a permit, before anything was sent.
+    Queued,
+    /// Being sent, or waiting to be sent again.
+    Submitting,
+    /// Accepted; waiting for the result.
+    Polling,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "queued",
+            Self::Submitting => "submitting",
+            Self::Polling => "polling",
+        })
+    }
+}
+
+impl fmt::Display for InflightRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} {} {} for {:.1} s", self.number, self.kind, self.stage, self.age.as_secs_f64())?;
+        if let Some(request_id) = &self.request_id {
+            write!(f, ", request {request_id}, {} polls", self.polls)?;
+        }
+        if let Some(state) = &self.queue_state {
+            write!(f, ", {state}")?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, " ({reason})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows by number, in shards, so that starting and ending a request holds a lock for a few instructions only.
+#[derive(Debug, Default)]
+pub(crate) struct InflightTable {
+    next: AtomicU64,
+    shards: [Mutex<HashMap<u64, Arc<Row>>>; 16],
+}
+
+impl InflightTable {
+    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Arc<Row>>> {
+        &self.shards[number as usize % self.shards.len()]
+    }
+
+    /// Adds a row; it leaves the table when the entry is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, kind: RequestType, client_id: Arc<str>) -> InflightEntry {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let row = Arc::new(Row {
+            number,
+            kind,
+            client_id,
+            started: Instant::now(),
+            promise: Mutex::new(None),
+            stage: AtomicU8::new(Stage::Queued as u8),
+            polls: AtomicU32::new(0),
+            last: Mutex::new(None),
+        });
+        self.shard(number).lock().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::clone(&row));
+        InflightEntry { table: Arc::clone(self), row }
+    }
+
+    /// All rows, oldest first.
+    pub(crate) fn rows(&self) -> Vec<InflightRequest> {
+        let now = Instant::now();
+        let mut rows: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.values().map(|row| row.snapshot(now)).collect::<Vec<_>>()
+            })
+            .collect();
+        rows.sort_unstable_by_key(|row| row.number);
+        rows
+    }
+}
+
+/// What is known of one request; updated by its task, read by whoever asks.
+#[derive(Debug)]
+pub(crate) struct Row {
+    number: u64,
+    kind: RequestType,
+    client_id: Arc<str>,
+    started: Instant,
+    promise: Mutex<Option<Arc<str>>>,
+    stage: AtomicU8,
+    polls: AtomicU32,
+    last: Mutex<Option<(QueueState, Option<Arc<str>>)>>,
+}
+
+impl Row {
+    pub(crate) fn submitting(&self) {
+        self.stage.store(Stage::Submitting as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn polling(&self, request_id: Arc<str>) {
+        *self.promise.lock().unwrap_or_else(PoisonError::into_inner) = Some(request_id);
+        self.stage.store(Stage::Polling as u8, Ordering::Relaxed);
+    }
+
+    /// The promise, once there is one.
+    pub(crate) fn request_id(&self) -> Option<Arc<str>> {
+        self.promise.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn snapshot(&self, now: Instant) -> InflightRequest {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (queue_state, reason) = last.map_or((None, None), |(state, reason)| (Some(state), reason));
+        InflightRequest {
+            number: self.number,
+            kind: self.kind,
+            client_id: Arc::clone(&self.client_id),
+            request_id: self.request_id(),
+            stage: match self.stage.load(Ordering::Relaxed) {
+                0 => Stage::Queued,
+                1 => Stage::Submitting,
+                _ => Stage::Polling,
+            },
+            age: now.saturating_duration_since(self.started),
+            polls: self.polls.load(Ordering::Relaxed),
+            queue_state,
+            reason,
+        }
+    }
+}
+
+impl PollProgress for Row {
+    fn polled(&self, iteration: u32) {
+        self.polls.store(iteration.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn observed(&self, observation: &QueueStateChange) {
+        let seen = (observation.state.clone(), observation.reason.clone());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+}
+
+/// Keeps a row in the table.
+#[derive(Debug)]
+pub(crate) struct InflightEntry {
+    table: Arc<InflightTable>,
+    row: Arc<Row>,
+}
+
+impl InflightEntry {
+    pub(crate) fn row(&self) -> &Arc<Row> {
+        &self.row
+    }
+}
+
+impl Drop for InflightEntry {
+    fn drop(&mut self) {
+        let number = self.row.number;
+        self.table.shard(number).lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+}

@@ -1,0 +1,192 @@
+//! How a sampling client is made (PROTOCOL 15.1, 15.7).
+
+use std::sync::Arc;
+
+use tinkex_future::{PollPolicy, Poller, SessionPoller};
+use tinkex_http::RetryPolicy;
+use tinkex_types::{
+    ClientKind, CreateSamplingSessionRequest, InvalidInput, QueueStateObserver, SAMPLER_BLOCK, SamplerHandle,
+    TinkerPath,
+};
+use tokio::sync::Semaphore;
+
+use super::client::{Sampler, SamplingClient};
+use super::retrieve::{HttpRetrieve, HttpRetrieveMany};
+use super::sequence::SequenceIds;
+use crate::holder::{Connection, Holder};
+use crate::{Error, endpoints};
+
+/// How often a sample is submitted anew after 410, by default.
+const RESUBMISSIONS: u32 = 10;
+
+/// Builds a [`SamplingClient`], from a base model or from a `tinker://` path.
+#[derive(Debug)]
+pub struct SamplingClientBuilder {
+    holder: Arc<Holder>,
+    base_model: Option<String>,
+    model_path: Option<String>,
+    max_in_flight: Option<usize>,
+    retry_policy: Option<RetryPolicy>,
+    poll_policy: Option<PollPolicy>,
+    observers: Vec<Arc<dyn QueueStateObserver>>,
+}
+
+impl SamplingClientBuilder {
+    pub(crate) fn new(holder: Arc<Holder>) -> Self {
+        Self {
+            holder,
+            base_model: None,
+            model_path: None,
+            max_in_flight: None,
+            retry_policy: None,
+            poll_policy: None,
+            observers: Vec::new(),
+        }
+    }
+
+    /// Samples from a base model, such as `Qwen/Qwen3-8B`.
+    #[must_use]
+    pub fn base_model(mut self, base_model: impl Into<String>) -> Self {
+        self.base_model = Some(base_model.into());
+        self
+    }
+
+    /// Samples from saved weights, such as `tinker://RUN/sampler_weights/NAME`.
+    #[must_use]
+    pub fn model_path(mut self, path: impl Into<String>) -> Self {
+        self.model_path = Some(path.into());
+        self
+    }
+
+    /// Sets how many samples of this client may be in flight, from submission to result; the server's own limit
+    /// (2,000 by default) still holds. More wait their turn.
+    #[must_use]
+    pub fn max_in_flight(mut self, samples: usize) -> Self {
+        self.max_in_flight = Some(samples);
+        self
+    }
+
+    /// Sets how submissions are repeated. Default: the service client's.
+    #[must_use]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.retry_policy = Some(policy);
+        self
+    }
+
+    /// Sets how results are waited for. Default: the service client's.
+    #[must_use]
+    pub fn poll_policy(mut self, policy: PollPolicy) -> Self {
+        self.poll_policy = Some(policy);
+        self
+    }
+
+    /// Adds an observer of this client's queue states, besides the service client's and the built-in pause log.
+    #[must_use]
+    pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Creates the sampling session. Connects first, where the service client has not.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, a path that
+    /// is not `tinker://`, or a limit of 0; otherwise what the server says, such as for an unknown base model.
+    pub async fn create(self) -> Result<SamplingClient, Error> {
+        let base_model = self.base_model.as_deref().map(str::trim);
+        if base_model.is_none() && self.model_path.is_none() {
+            return Err(InvalidInput::new("model", "is missing: set base_model(..) or model_path(..)").into());
+        }
+        if base_model == Some("") {
+            return Err(InvalidInput::new("base_model", "must not be empty").into());
+        }
+        if self.max_in_flight == Some(0) {
+            return Err(InvalidInput::new("max_in_flight", "must be at least 1").into());
+        }
+        if let Some(path) = &self.model_path {
+            path.parse::<TinkerPath>()?;
+        }
+        let holder = Arc::clone(&self.holder);
+        let connection = Box::pin(holder.connection()).await?;
+        let request = CreateSamplingSessionRequest {
+            session_id: connection.session.id().to_string(),
+            sampling_session_seq_id: connection.session.draw_sampling_session_seq_id(),
+            base_model: base_model.map(str::to_owned),
+            model_path: self.model_path.clone(),
+            kind: "create_sampling_session",
+        };
+        let created = endpoints::create_sampling_session(&holder.http, &request).await?;
+        let base_model = match request.base_model {
+            Some(base_model) => base_model,
+            None => endpoints::get_sampler(&holder.http, &created.sampling_session_id).await?.base_model,
+        };
+        Ok(self.assemble(connection, created.sampling_session_id.into(), base_model, 0))
+    }
+
+    /// Puts a sampler together; `clone_id` says from which block its sequence ids come.
+    fn assemble(
+        self,
+        connection: &Connection,
+        sampling_session_id: Arc<str>,
+        base_model: String,
+        clone_id: u64,
+    ) -> SamplingClient {
+        let holder = self.holder;
+        let settings = &holder.settings;
+        let config = &connection.config;
+        let fresh = settings.observers.for_another_client();
+        let observers =
+            Arc::new(self.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
+        let announced = config.sample_use_retrieve_futures;
+        let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), "SamplingClient.sample"))
+            .policy(self.poll_policy.unwrap_or(settings.poll_policy))
+            .observer(Arc::clone(&observers) as _)
+            .client(ClientKind::Sampling, Arc::clone(&sampling_session_id))
+            .payload_budget(Arc::clone(&connection.payload_budget));
+        let poller = match settings.seed {
+            Some(seed) => poller.seed(seed),
+            None => poller,
+        };
+        // PROTOCOL 4.1: the session poller and sample_no_retries both lift the server's limit on samples in flight.
+        let server_limit = (!announced && !config.sample_no_retries)
+            .then(|| usize::try_from(config.sample_max_concurrent_requests).unwrap_or(usize::MAX).max(1));
+        let limit = [server_limit, self.max_in_flight].into_iter().flatten().min();
+        let submit_policy = self.retry_policy.unwrap_or_else(|| settings.sampling_policy.clone());
+        let resubmissions = match submit_policy.is_enabled() && !config.sample_no_retries {
+            true => submit_policy.max_retries.unwrap_or(RESUBMISSIONS).min(RESUBMISSIONS),
+            false => 0,
+        };
+        let announcements = announced.then(|| {
+            let many = HttpRetrieveMany::new(holder.http.clone(), Arc::clone(&sampling_session_id), clone_id);
+            SessionPoller::new(many, holder.runtime.clone())
+        });
+        SamplingClient::new(Sampler {
+            session_id: Arc::clone(connection.session.id()),
+            sampling_session_id,
+            base_model,
+            sequence: SequenceIds::starting_at(clone_id.saturating_mul(SAMPLER_BLOCK)),
+            dispatch: Arc::clone(&connection.dispatch),
+            poller,
+            announcements,
+            observers,
+            in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
+            submit_policy,
+            resubmissions,
+            holder,
+        })
+    }
+}
+
+/// Opens a sampler of a session that another process created, with a block of sequence ids of its own: given by the
+/// server where it offers to, else drawn at random (PROTOCOL 15.7).
+pub(crate) async fn open(holder: Arc<Holder>, handle: &SamplerHandle) -> Result<SamplingClient, Error> {
+    let connection = holder.connection().await?;
+    let clone_id = if connection.config.sample_join_sampling_session {
+        endpoints::join_sampling_session(&holder.http, &handle.sampling_session_id).await?.client_counter
+    } else {
+        fastrand::u64(1..=SAMPLER_BLOCK)
+    };
+    let builder = SamplingClientBuilder::new(Arc::clone(&holder));
+    let id = handle.sampling_session_id.as_str().into();
+    Ok(builder.assemble(connection, id, handle.base_model.clone(), clone_id))
+}

@@ -1,0 +1,239 @@
+//! The life of one sample: wait for a place, submit, poll, decode; or be abandoned on the way.
+//!
+//! One task per sample. It ends when it has a result, or when nobody wants it any more (the handle was dropped, the
+//! deadline passed). Abandonment never interrupts an attempt of the submission that is on the wire: only when its
+//! answer is known can the sequence id be given back or the promise be cancelled.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use tinkex_future::PromiseRef;
+use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind};
+use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use super::client::{SampleOptions, Sampler};
+use super::result::{self, Expectations};
+use crate::Error;
+use crate::endpoints::on_behalf_of;
+use crate::inflight::{InflightEntry, Row};
+
+/// Where a sample begins.
+pub(crate) enum Start {
+    /// At its submission.
+    Submit(Box<SampleRequest>),
+    /// At a promise that exists already.
+    Resume(PromiseRef),
+}
+
+/// Nobody wants the result any more.
+struct Abandoned;
+
+/// Why a step did not give what it should.
+enum Stopped {
+    Abandoned,
+    Failed(Error),
+}
+
+impl From<Abandoned> for Stopped {
+    fn from(_: Abandoned) -> Self {
+        Self::Abandoned
+    }
+}
+
+impl<E: Into<Error>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
+/// Runs a sample to its end and hands the result over.
+pub(crate) async fn run(
+    sampler: Arc<Sampler>,
+    start: Start,
+    options: SampleOptions,
+    entry: InflightEntry,
+    mut sender: oneshot::Sender<Result<SampleResponse, Error>>,
+) {
+    let started = Instant::now();
+    let outcome = {
+        let mut stop = pin!(async {
+            match options.deadline {
+                None => sender.closed().await,
+                Some(deadline) => {
+                    tokio::select! {
+                        () = sender.closed() => {}
+                        () = tokio::time::sleep(deadline) => {}
+                    }
+                }
+            }
+        });
+        sampler.live(start, entry.row(), stop.as_mut()).await
+    };
+    let took = Instant::now().saturating_duration_since(started);
+    let label = match &outcome {
+        Ok(_) => "ok",
+        Err(Stopped::Abandoned) => "abandoned",
+        Err(Stopped::Failed(_)) => "failed",
+    };
+    metrics::histogram!("tinkex_sample_duration_seconds", "outcome" => label).record(took.as_secs_f64());
+    let result = match outcome {
+        Ok(response) => Ok(response),
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Abandoned) => {
+            Err(Error::deadline(options.deadline.unwrap_or_default(), entry.row().request_id().as_deref()))
+        }
+    };
+    drop(entry);
+    // Nobody listens where the handle was dropped.
+    let _ = sender.send(result);
+}
+
+impl Sampler {
+    async fn live(
+        &self,
+        start: Start,
+        row: &Arc<Row>,
+        mut stop: Stop<'_>,
+    ) -> Result<SampleResponse, Stopped> {
+        let _place = self.place(stop.as_mut()).await?;
+        let request = match start {
+            Start::Submit(request) => request,
+            Start::Resume(promise) => {
+                return self.fetch(promise, None, &Expectations::default(), row, stop).await;
+            }
+        };
+        let expectations = Expectations::of(&request);
+        let mut resubmissions = 0;
+        loop {
+            let (promise, accepted) = self.submit(&request, row, stop.as_mut()).await?;
+            let sequence_ids = accepted.sample_sequence_ids.as_deref();
+            match self.fetch(promise, sequence_ids, &expectations, row, stop.as_mut()).await {
+                Err(Stopped::Failed(error))
+                    if error.kind() == crate::ErrorKind::Expired && resubmissions < self.resubmissions =>
+                {
+                    resubmissions += 1;
+                    tracing::debug!(
+                        request_id = accepted.request_id,
+                        "the server lost a sample; submitting it anew"
+                    );
+                    let pause = self.submit_policy.backoff.delay(resubmissions - 1, fastrand::f64());
+                    unless_stopped(stop.as_mut(), tokio::time::sleep(pause)).await?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A place among the samples in flight, held until the result is there.
+    async fn place(&self, stop: Stop<'_>) -> Result<Option<OwnedSemaphorePermit>, Abandoned> {
+        match &self.in_flight {
+            None => Ok(None),
+            // The semaphore is never closed.
+            Some(places) => Ok(unless_stopped(stop, Arc::clone(places).acquire_owned()).await?.ok()),
+        }
+    }
+
+    /// Submits under one sequence id. The id is drawn here, when the sample is about to go out, so that a sample
+    /// abandoned earlier leaves no gap.
+    async fn submit(
+        &self,
+        request: &SampleRequest,
+        row: &Row,
+        mut stop: Stop<'_>,
+    ) -> Result<(PromiseRef, Promise), Stopped> {
+        row.submitting();
+        let begun = Instant::now();
+        let seq_id = self.sequence.draw();
+        let outgoing = match self.outgoing(request, seq_id) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                self.sequence.give_back(seq_id);
+                return Err(error.into());
+            }
+        };
+        let response = match self.holder.http.send_until(&outgoing, stop.as_mut()).await {
+            Ok(response) => response,
+            Err(error) => {
+                if never_counted(&error) {
+                    self.sequence.give_back(seq_id);
+                }
+                return Err(match error.kind() {
+                    HttpErrorKind::Abandoned => Stopped::Abandoned,
+                    _ => error.into(),
+                });
+            }
+        };
+        let accepted: Promise = response.json()?;
+        let promise = PromiseRef::new(accepted.request_id.as_str(), RequestType::Sample)
+            .with_create_roundtrip(Instant::now().saturating_duration_since(begun));
+        Ok((promise, accepted))
+    }
+
+    fn outgoing(&self, request: &SampleRequest, seq_id: u64) -> Result<ApiRequest, Error> {
+        let body = request.body(&self.sampling_session_id, seq_id);
+        let outgoing = ApiRequest::post_json("asample", "/api/v1/asample", &body)?
+            .class(CallClass::Upload)
+            .policy(self.submit_policy.clone())
+            .gate(self.dispatch.gate_for(request.prompt.sample_bytes()))
+            .header(
+                http::HeaderName::from_static("x-tinker-sampling-backpressure"),
+                http::HeaderValue::from_static("1"),
+            );
+        Ok(on_behalf_of(outgoing, "SamplingClient.sample"))
+    }
+
+    /// Polls a promise to its end and reads the result.
+    async fn fetch(
+        &self,
+        promise: PromiseRef,
+        sequence_ids: Option<&[String]>,
+        expectations: &Expectations,
+        row: &Arc<Row>,
+        stop: Stop<'_>,
+    ) -> Result<SampleResponse, Stopped> {
+        let request_id = Arc::clone(&promise.request_id);
+        row.polling(Arc::clone(&request_id));
+        let progress: Arc<dyn tinkex_future::PollProgress> = Arc::clone(row) as _;
+        let poller = self.poller.clone().progress(progress);
+        let polled = async {
+            match &self.announcements {
+                Some(announcements) => poller.poll_announced(promise, announcements).await,
+                None => poller.poll(promise).await,
+            }
+        };
+        let payload = match unless_stopped(stop, polled).await {
+            Ok(polled) => polled?,
+            Err(Abandoned) => {
+                if let Some(connection) = self.holder.connected() {
+                    connection.cancellations.cancel(&request_id);
+                }
+                return Err(Stopped::Abandoned);
+            }
+        };
+        result::read(&payload, sequence_ids, expectations)
+            .map_err(|error| Stopped::Failed(Error::decode(error, &request_id)))
+    }
+}
+
+/// Whether a sequence id is as good as new: no attempt reached the server, or the sample was abandoned while every
+/// attempt that did was refused (429). A refusal that is final has used the id up.
+fn never_counted(error: &HttpError) -> bool {
+    match error.delivery() {
+        Delivery::NeverSent => true,
+        Delivery::Rejected => error.kind() == HttpErrorKind::Abandoned,
+        Delivery::Uncertain => false,
+    }
+}
+
+async fn unless_stopped<T>(stop: Stop<'_>, work: impl Future<Output = T>) -> Result<T, Abandoned> {
+    tokio::select! {
+        biased;
+        value = work => Ok(value),
+        () = stop => Err(Abandoned),
+    }
+}

@@ -1,0 +1,14 @@
+//! Sampling: the client, and the life of a sample from the call to its result (PROTOCOL 15).
+
+mod builder;
+mod client;
+mod handle;
+mod lifecycle;
+mod result;
+mod retrieve;
+mod sequence;
+
+pub use builder::SamplingClientBuilder;
+pub(crate) use builder::open;
+pub use client::{SampleOptions, SamplingClient};
+pub use handle::SampleHandle;

@@ -1,0 +1,120 @@
+//! The poller's seams over HTTP: one promise, or the announcements of a sampler (PROTOCOL 16.1, 16.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tinkex_future::{Ask, ManyAsk, ManyOutcome, Outcome, RawResponse, Retrieve, RetrieveMany};
+use tinkex_http::{ApiRequest, ApiResponse, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy};
+use tinkex_types::{FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
+
+use crate::endpoints::on_behalf_of;
+
+/// The time a long poll may take; servers hold it for about 30 s.
+const LONG_POLL: Duration = Duration::from_secs(45);
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Asks `retrieve_future` once.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpRetrieve {
+    http: HttpClient,
+    method: &'static str,
+}
+
+impl HttpRetrieve {
+    /// `method` is the public method that polls, for the service's statistics.
+    pub(crate) fn new(http: HttpClient, method: &'static str) -> Self {
+        Self { http, method }
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<ApiRequest, InvalidInput> {
+        let body = RetrieveFutureRequest {
+            request_id: ask.request_id,
+            allow_metadata_only: ask.allow_metadata_only,
+        };
+        let request = long_poll("retrieve_future", "/api/v1/retrieve_future", &body, LONG_POLL)?
+            .accept(if ask.request_type.prefers_protobuf() { PROTOBUF } else { JSON })
+            .header(
+                HeaderName::from_static("x-tinker-request-type"),
+                HeaderValue::from_static(ask.request_type.as_str()),
+            )
+            .header(HeaderName::from_static("x-tinker-request-iteration"), HeaderValue::from(ask.iteration));
+        let request = on_behalf_of(request, self.method);
+        let roundtrip =
+            ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
+        Ok(match roundtrip {
+            Some(Ok(value)) => {
+                request.header(HeaderName::from_static("x-tinker-create-promise-roundtrip-time"), value)
+            }
+            _ => request,
+        })
+    }
+}
+
+impl Retrieve for HttpRetrieve {
+    async fn retrieve(&self, ask: &Ask<'_>) -> Outcome {
+        let request = match self.request(ask) {
+            Ok(request) => request,
+            Err(error) => return Outcome::Unreachable { timed_out: false, error: Box::new(error) },
+        };
+        outcome(self.http.send(&request).await)
+    }
+}
+
+/// Asks `retrieve_futures` once, for one sampler.
+#[derive(Debug)]
+pub(crate) struct HttpRetrieveMany {
+    http: HttpClient,
+    sampling_session_id: Arc<str>,
+    cloned_sampler_id: u64,
+}
+
+impl HttpRetrieveMany {
+    pub(crate) fn new(http: HttpClient, sampling_session_id: Arc<str>, cloned_sampler_id: u64) -> Self {
+        Self { http, sampling_session_id, cloned_sampler_id }
+    }
+}
+
+impl RetrieveMany for HttpRetrieveMany {
+    async fn retrieve_many(&self, ask: &ManyAsk) -> ManyOutcome {
+        let body = RetrieveFuturesRequest {
+            target: FuturesTarget::SamplingSession {
+                sampling_session_id: self.sampling_session_id.to_string(),
+                cloned_sampler_id: self.cloned_sampler_id,
+            },
+            prev_cursor: u64::try_from(ask.prev_cursor).unwrap_or_default(),
+            timeout: ask.ack_only.then_some(0.0),
+            retrieved_request_ids: ask.retrieved_request_ids.iter().map(ToString::to_string).collect(),
+        };
+        match long_poll("retrieve_futures", "/api/v1/retrieve_futures", &body, ask.client_timeout()) {
+            Ok(request) => outcome(self.http.send(&request).await),
+            Err(error) => Outcome::Unreachable { timed_out: false, error: Box::new(error) },
+        }
+    }
+}
+
+/// A long poll is one attempt: repeating it is the poller's business.
+fn long_poll(
+    operation: &'static str,
+    path: &'static str,
+    body: &impl serde::Serialize,
+    timeout: Duration,
+) -> Result<ApiRequest, InvalidInput> {
+    let request = ApiRequest::post_json(operation, path, body)?;
+    Ok(request.class(CallClass::LongPoll).timeout(timeout).policy(RetryPolicy::none()).any_status())
+}
+
+fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
+    match result {
+        Ok(response) => {
+            let mut raw = RawResponse::json(response.status.as_u16(), response.body.clone());
+            raw.content_type = response.media_type();
+            raw.retry_after = response.retry_after;
+            Outcome::Response(raw)
+        }
+        Err(error) => {
+            Outcome::Unreachable { timed_out: error.kind() == HttpErrorKind::Timeout, error: Box::new(error) }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! How a service client is made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tinkex_future::PollPolicy;
+use tinkex_http::{
+    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
+    Transport,
+};
+use tinkex_observer::{ObserverSet, QueueLog};
+use tinkex_types::{
+    CreateSessionRequest, InvalidInput, PROTOCOL_SDK_VERSION, QueueStateObserver, SamplerHandle,
+};
+use tokio::runtime::Handle;
+
+use crate::configuration::DynamicFlags;
+use crate::environment::Environment;
+use crate::holder::{Holder, HolderSettings};
+use crate::{Error, SamplingClient, ServiceClient, sampling};
+
+/// How long sampling is repeated over failures that may pass, since the first of them.
+const SAMPLING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+
+/// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
+#[derive(Default)]
+pub struct ServiceClientBuilder {
+    api_key: Option<Credential>,
+    base_url: Option<String>,
+    transport: Option<SharedTransport>,
+    headers: Vec<(String, String)>,
+    project_id: Option<String>,
+    tags: Vec<String>,
+    user_metadata: BTreeMap<String, Value>,
+    display_name: Option<String>,
+    observers: Vec<Arc<dyn QueueStateObserver>>,
+    queue_log: QueueLog,
+    retry_policy: Option<RetryPolicy>,
+    sampling_policy: Option<RetryPolicy>,
+    poll_policy: PollPolicy,
+    seed: Option<u64>,
+    lazy: bool,
+    environment: Environment,
+}
+
+enum Credential {
+    Text(String),
+    None,
+    Provider(Arc<dyn AuthProvider>),
+}
+
+impl ServiceClientBuilder {
+    /// Takes what is not set here from the environment. [`crate`] lists the variables.
+    #[must_use]
+    pub fn from_env(mut self) -> Self {
+        self.environment = Environment::read();
+        self
+    }
+
+    /// Sets the API key. Keys for the production service begin with `tml-`.
+    #[must_use]
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_key = Some(Credential::Text(key.into()));
+        self
+    }
+
+    /// Sends no API key, for servers that want none.
+    #[must_use]
+    pub fn without_api_key(mut self) -> Self {
+        self.api_key = Some(Credential::None);
+        self
+    }
+
+    /// Asks `auth` for the credential of every attempt.
+    #[must_use]
+    pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
+        self.api_key = Some(Credential::Provider(auth));
+        self
+    }
+
+    /// Sets the service. Empty text counts as unset. Default: the production service.
+    #[must_use]
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into()).filter(|url| !url.is_empty());
+        self
+    }
+
+    /// Sends requests over `transport` instead of the ready-made one.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(SharedTransport::new(transport));
+        self
+    }
+
+    /// Adds a header to every request. It wins over the built-in ones.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the project of the session.
+    #[must_use]
+    pub fn project_id(mut self, project_id: impl Into<String>) -> Self {
+        self.project_id = Some(project_id.into());
+        self
+    }
+
+    /// Adds a tag to the session.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds an entry to the session's metadata. Observations of queue states are never affected by it (F-27).
+    #[must_use]
+    pub fn user_metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.user_metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Names the session for people.
+    #[must_use]
+    pub fn display_name(mut self, name: impl Into<String>) -> Self {
+        self.display_name = Some(name.into());
+        self
+    }
+
+    /// Adds an observer of queue states, for every client of this service. The built-in pause log stays
+    /// ([`queue_log`](Self::queue_log) turns it off). Observers run apart from the polls, behind a bounded queue.
+    #[must_use]
+    pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Sets the policy of the built-in pause log, or turns it off. Default: one line a minute per client.
+    #[must_use]
+    pub fn queue_log(mut self, log: impl Into<QueueLog>) -> Self {
+        self.queue_log = log.into();
+        self
+    }
+
+    /// Sets how calls are repeated. Default: 10 retries within 5 minutes; for samples, without a limit of count until
+    /// a failure has lasted 30 minutes. [`RetryPolicy::none`] makes every call, sampling included, a single attempt.
+    #[must_use]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.sampling_policy = Some(policy.clone());
+        self.retry_policy = Some(policy);
+        self
+    }
+
+    /// Sets how submissions of samples are repeated, apart from other calls.
+    #[must_use]
+    pub fn sampling_retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.sampling_policy = Some(policy);
+        self
+    }
+
+    /// Sets how long results are waited for, and how long outages are sat out. Default: no deadline, 30 minutes.
+    #[must_use]
+    pub fn poll_policy(mut self, policy: PollPolicy) -> Self {
+        self.poll_policy = policy;
+        self
+    }
+
+    /// Seeds the jitter of delays, for repeatable tests. Default: random.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Sends nothing in [`build`](Self::build): the first operation that needs the session creates it.
+    #[must_use]
+    pub fn connect_lazily(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// Checks everything, then connects: fetches the flags and creates the session.
+    ///
+    /// Must run inside a tokio runtime; the client's tasks run there.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent where a setting is unusable; what the
+    /// requests say otherwise.
+    pub async fn build(self) -> Result<ServiceClient, Error> {
+        let lazy = self.lazy;
+        let holder = self.holder()?;
+        if !lazy {
+            Box::pin(holder.connection()).await?;
+        }
+        Ok(ServiceClient::new(holder))
+    }
+
+    /// Opens a sampler that another client (or process) described with
+    /// [`SamplingClient::handle`](crate::SamplingClient::handle). The handle says where the service is; the
+    /// credential comes from this builder. Neither flags nor a session are asked for: they are in the handle. The
+    /// opened sampler draws its sequence ids from a block of its own (PROTOCOL 15.7).
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn open_sampler(mut self, handle: &SamplerHandle) -> Result<SamplingClient, Error> {
+        self.base_url = Some(handle.holder.base_url.clone());
+        for (name, value) in &handle.holder.default_headers_overrides {
+            self.headers.push((name.clone(), value.clone()));
+        }
+        let holder = self.holder()?;
+        let flags = DynamicFlags::new(handle.holder.client_dynamic_config.clone());
+        holder.join(handle.holder.client_config.clone(), flags, handle.session_id.as_str().into());
+        Box::pin(sampling::open(holder, handle)).await
+    }
+
+    fn holder(self) -> Result<Arc<Holder>, Error> {
+        let runtime = Handle::try_current().map_err(|_| {
+            InvalidInput::new("runtime", "is missing: build the client inside a tokio runtime")
+        })?;
+        let base_url: BaseUrl = match self.base_url.or(self.environment.base_url.clone()) {
+            Some(url) => url.parse()?,
+            None => BaseUrl::production(),
+        };
+        let mut headers = self.environment.headers()?;
+        let mut overrides = BTreeMap::new();
+        for (name, value) in self.headers {
+            insert_header(&mut headers, &name, &value)?;
+            overrides.insert(name, value);
+        }
+        let auth: Arc<dyn AuthProvider> = match self.api_key {
+            Some(Credential::Provider(auth)) => auth,
+            Some(Credential::None) => Arc::new(NoAuth),
+            Some(Credential::Text(key)) => checked_key(&key, &base_url)?,
+            None => match &self.environment.api_key {
+                Some(key) => checked_key(key, &base_url)?,
+                None => {
+                    let problem = "is missing; pass api_key(..), or set TINKER_API_KEY and use from_env()";
+                    return Err(InvalidInput::new("API key", problem).into());
+                }
+            },
+        };
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => default_transport()?,
+        };
+        let jitter = self.seed.map(Jitter::seeded).unwrap_or_default();
+        let http = HttpClient::builder(base_url, transport)
+            .auth(auth)
+            .headers(headers)
+            .policy(self.retry_policy.unwrap_or_default())
+            .budget(Arc::new(RetryBudget::default()))
+            .jitter(jitter)
+            .build()?;
+        let observers =
+            self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
+        let mut session_request = CreateSessionRequest::new(PROTOCOL_SDK_VERSION);
+        session_request.tags = if self.tags.is_empty() { self.environment.tags } else { self.tags };
+        session_request.user_metadata = self.user_metadata;
+        session_request.project_id = self.project_id.or(self.environment.project_id);
+        session_request.display_name = self.display_name;
+        Ok(Holder::new(
+            http,
+            runtime,
+            HolderSettings {
+                session_request,
+                observers,
+                sampling_policy: self
+                    .sampling_policy
+                    .unwrap_or_else(|| RetryPolicy::patient(SAMPLING_PATIENCE)),
+                poll_policy: self.poll_policy,
+                seed: self.seed,
+                header_overrides: overrides,
+            },
+        ))
+    }
+}
+
+fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), InvalidInput> {
+    let header = HeaderName::try_from(name)
+        .map_err(|_| InvalidInput::new("header", format!("{name:?} is not a header name")))?;
+    // The value is left out of the message: it may be a secret.
+    let value = HeaderValue::try_from(value)
+        .map_err(|_| InvalidInput::new("header", format!("{name} has a value that cannot be sent")))?;
+    headers.insert(header, value);
+    Ok(())
+}
+
+fn checked_key(key: &str, base_url: &BaseUrl) -> Result<Arc<dyn AuthProvider>, InvalidInput> {
+    let key = ApiKey::new(key)?;
+    key.check_for(base_url)?;
+    Ok(Arc::new(key))
+}
+
+#[cfg(feature = "reqwest")]
+fn default_transport() -> Result<SharedTransport, InvalidInput> {
+    tinkex_http::ReqwestTransport::new().map(SharedTransport::new)
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn default_transport() -> Result<SharedTransport, InvalidInput> {
+    Err(InvalidInput::new("transport", "is missing: pass transport(..), or turn on the feature `reqwest`"))
+}
+
+impl fmt::Debug for ServiceClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceClientBuilder").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! The top-level client: one service, one session, and the clients made from it.
+
+mod builder;
+
+use std::sync::Arc;
+
+pub use builder::ServiceClientBuilder;
+use tinkex_types::{FinishReason, ServerCapabilities};
+
+use crate::holder::Holder;
+use crate::{Error, InflightRequest, RestClient, SamplingClientBuilder, endpoints};
+
+/// The entry to a Tinker service. A cheap clone, `Send + Sync`; clones share one session.
+///
+/// The session is created when the client is built (or by the first operation that needs it, with
+/// [`ServiceClientBuilder::connect_lazily`]) and kept alive by a heartbeat every 10 s. Dropping the last client of a
+/// service, samplers and pending samples included, ends the heartbeat and all background tasks; only
+/// [`close`](Self::close) tells the server that the session is over.
+#[derive(Clone, Debug)]
+pub struct ServiceClient {
+    holder: Arc<Holder>,
+}
+
+impl ServiceClient {
+    /// Starts a builder. It reads no environment variable; see [`ServiceClientBuilder::from_env`].
+    pub fn builder() -> ServiceClientBuilder {
+        ServiceClientBuilder::default()
+    }
+
+    /// Connects as the environment says: `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`.
+    ///
+    /// # Errors
+    /// Where a variable is unusable, or the service cannot be reached.
+    #[cfg(feature = "reqwest")]
+    pub async fn from_env() -> Result<Self, Error> {
+        Self::builder().from_env().build().await
+    }
+
+    pub(crate) fn new(holder: Arc<Holder>) -> Self {
+        Self { holder }
+    }
+
+    /// Starts a builder of a sampling client.
+    pub fn sampling_client(&self) -> SamplingClientBuilder {
+        SamplingClientBuilder::new(Arc::clone(&self.holder))
+    }
+
+    /// A client of the REST part of the API. It needs no session.
+    pub fn rest_client(&self) -> RestClient {
+        RestClient::new(self.holder.http.clone())
+    }
+
+    /// The models the server offers.
+    ///
+    /// # Errors
+    /// Where the request fails.
+    pub async fn server_capabilities(&self) -> Result<ServerCapabilities, Error> {
+        endpoints::capabilities(&self.holder.http).await
+    }
+
+    /// The session's id, once there is a session.
+    pub fn session_id(&self) -> Option<Arc<str>> {
+        self.holder.connected().map(|connection| Arc::clone(connection.session.id()))
+    }
+
+    /// Every request in flight, oldest first.
+    pub fn inflight(&self) -> Vec<InflightRequest> {
+        self.holder.inflight.rows()
+    }
+
+    /// Whether submissions of samples wait because the server asked for it (429). Shared by every client of this
+    /// service and key in the process.
+    pub fn in_backoff(&self) -> bool {
+        self.holder.connected().is_some_and(|connection| connection.dispatch.backoff().in_backoff())
+    }
+
+    /// Free submission slots and free submission bytes. At rest both are at their full size; a number that stays
+    /// below it names a leak.
+    pub fn dispatch_available(&self) -> Option<(usize, i64)> {
+        self.holder.connected().map(|connection| connection.dispatch.available())
+    }
+
+    /// Ends the session on the server: new requests are refused from now on, queued cancellations are sent, the
+    /// server is told how the session ended, and the heartbeat stops. Does nothing the second time, or where there
+    /// never was a session. Requests in flight go on until their handles are dropped.
+    ///
+    /// # Errors
+    /// Where the server could not be told.
+    pub async fn close(&self, reason: FinishReason) -> Result<(), Error> {
+        self.holder.close(reason, None).await
+    }
+
+    /// Like [`close`](Self::close), with a detail in words.
+    ///
+    /// # Errors
+    /// Where the server could not be told.
+    pub async fn close_with_detail(
+        &self,
+        reason: FinishReason,
+        detail: impl Into<String>,
+    ) -> Result<(), Error> {
+        self.holder.close(reason, Some(detail.into())).await
+    }
+}

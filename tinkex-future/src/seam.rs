@@ -1,0 +1,155 @@
+//! The seam to the outside: "ask once for this request id".
+//!
+//! The poller knows no HTTP. Whoever can ask a server once about a promise implements [`Retrieve`]; all waiting,
+//! repeating and judging of answers is the poller's. An implementation must not retry, must not read the status,
+//! and must be cancel-safe: its future may be dropped at any await.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinkex_types::RequestType;
+
+/// An error of any kind, as a transport reports it.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Asks a server once what became of a promise (PROTOCOL 16.1).
+///
+/// Over HTTP this is one `POST /api/v1/retrieve_future` with a timeout of 45 s and no retries inside. The answer is
+/// handed over as it is: a status is never an error at this level.
+pub trait Retrieve: Send + Sync {
+    /// Asks once. Dropping the future must abandon the attempt.
+    fn retrieve(&self, ask: &Ask<'_>) -> impl Future<Output = Outcome> + Send;
+}
+
+impl<T: Retrieve> Retrieve for Arc<T> {
+    fn retrieve(&self, ask: &Ask<'_>) -> impl Future<Output = Outcome> + Send {
+        T::retrieve(self, ask)
+    }
+}
+
+impl<T: Retrieve> Retrieve for &T {
+    fn retrieve(&self, ask: &Ask<'_>) -> impl Future<Output = Outcome> + Send {
+        T::retrieve(self, ask)
+    }
+}
+
+/// Makes a [`Retrieve`] from a closure. The future must own what it needs from the [`Ask`].
+pub fn retrieve_fn<F, Fut>(ask_once: F) -> RetrieveFn<F>
+where
+    F: Fn(&Ask<'_>) -> Fut + Send + Sync,
+    Fut: Future<Output = Outcome> + Send,
+{
+    RetrieveFn(ask_once)
+}
+
+/// A closure as a [`Retrieve`]; made by [`retrieve_fn`].
+#[derive(Clone, Copy)]
+pub struct RetrieveFn<F>(F);
+
+impl<F> fmt::Debug for RetrieveFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetrieveFn")
+    }
+}
+
+impl<F, Fut> Retrieve for RetrieveFn<F>
+where
+    F: Fn(&Ask<'_>) -> Fut + Send + Sync,
+    Fut: Future<Output = Outcome> + Send,
+{
+    fn retrieve(&self, ask: &Ask<'_>) -> impl Future<Output = Outcome> + Send {
+        (self.0)(ask)
+    }
+}
+
+/// One question about one promise: what the request has to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ask<'a> {
+    /// The promise. Body field `request_id`.
+    pub request_id: &'a str,
+    /// What the promise is for. Header `X-Tinker-Request-Type`.
+    pub request_type: RequestType,
+    /// 0 for the first poll, then counting up. Header `X-Tinker-Request-Iteration`.
+    pub iteration: u32,
+    /// True until the server announced a large result; with false it sends the result itself. Body field
+    /// `allow_metadata_only`.
+    pub allow_metadata_only: bool,
+    /// How long it took to get the promise; on iteration 0 only. Header
+    /// `X-Tinker-Create-Promise-Roundtrip-Time`, in seconds.
+    pub create_roundtrip: Option<Duration>,
+}
+
+impl<'a> Ask<'a> {
+    /// The first question about a promise.
+    pub fn new(request_id: &'a str, request_type: RequestType) -> Self {
+        Self { request_id, request_type, iteration: 0, allow_metadata_only: true, create_roundtrip: None }
+    }
+}
+
+/// What came of asking once.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The server answered, whatever the status, and the body arrived whole.
+    Response(RawResponse),
+    /// No complete answer arrived.
+    Unreachable {
+        /// True where the request was sent and the answer did not come in time. A long poll that runs into the
+        /// client's own timeout is an ordinary "still pending". A *connect* timeout is not: say false for it.
+        timed_out: bool,
+        /// What the transport reported.
+        error: BoxError,
+    },
+}
+
+/// A server's answer, undecoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type, as sent. It alone tells protobuf from JSON.
+    pub content_type: Option<String>,
+    /// The body, with any content encoding already undone.
+    pub body: Bytes,
+    /// The wait the headers ask for (`retry-after-ms`, `retry-after`), where they do.
+    pub retry_after: Option<Duration>,
+}
+
+impl RawResponse {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            content_type: Some("application/json".to_owned()),
+            body: body.into(),
+            retry_after: None,
+        }
+    }
+
+    /// An answer with a protobuf body.
+    pub fn protobuf(status: u16, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            content_type: Some("application/x-protobuf".to_owned()),
+            body: body.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Sets the wait that the headers ask for.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<RawResponse> for Outcome {
+    fn from(response: RawResponse) -> Self {
+        Self::Response(response)
+    }
+}

@@ -1,0 +1,131 @@
+//! `retrieve_future`: the long poll of one promise (PROTOCOL 16.1–16.5).
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use super::refusal::Refusal;
+use super::routes::body;
+use super::state::{Outcome, Queue, Stage, State, after};
+use super::work::SampleWork;
+use super::{FailureStyle, PendingStyle, Service, encode};
+use crate::{Received, Reply};
+
+#[derive(Deserialize)]
+struct Retrieve {
+    request_id: String,
+    #[serde(default)]
+    allow_metadata_only: bool,
+}
+
+/// What a look at a promise led to.
+enum Look {
+    /// The answer.
+    Told(Reply),
+    /// It is finished, and this is its result.
+    Result(Arc<SampleWork>),
+    /// Nothing to tell; it may be ready at this instant.
+    Wait(Option<Instant>),
+}
+
+impl Service {
+    pub(crate) async fn retrieve_future(&self, request: &Received) -> Result<Reply, Refusal> {
+        let asked: Retrieve = body(request)?;
+        let id = asked.request_id.as_str();
+        let number = self.dialect().request_ids.parse(id);
+        let number = number.ok_or_else(|| Refusal::new(404, format!("unknown request {id}")))?;
+        let give_up = after(Instant::now(), self.state().hold);
+        loop {
+            // Registered before the look, so that no change in between is missed.
+            let changed = self.inner.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let look = self.look(&mut self.state(), id, number, give_up)?;
+            match look {
+                Look::Told(reply) => return Ok(reply),
+                Look::Result(work) => return Ok(self.result(&work, number, &asked, request)),
+                Look::Wait(ready) => {
+                    let until = ready.map_or(give_up, |ready| ready.min(give_up));
+                    tokio::select! {
+                        () = sleep_until(until) => {}
+                        () = changed => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&self, state: &mut State, id: &str, number: u64, give_up: Instant) -> Result<Look, Refusal> {
+        let now = Instant::now();
+        let Some(promise) = state.promises.get(&number) else {
+            let existed = (1..state.next_promise).contains(&number);
+            let (status, what) = if existed { (410, "is gone") } else { (404, "is unknown") };
+            return Err(Refusal::new(status, format!("request {id} {what}")));
+        };
+        match (promise.stage, &promise.fate) {
+            (Stage::Finished, Outcome::Result) => Ok(Look::Result(Arc::clone(&promise.work))),
+            (Stage::Finished, Outcome::Lost) => {
+                state.mark_retrieved(number);
+                Err(Refusal::new(410, format!("request {id} was lost")))
+            }
+            (Stage::Finished, Outcome::Failure(category, message)) => {
+                let reply = self.failure(category.as_str(), message);
+                state.mark_retrieved(number);
+                Ok(Look::Told(reply))
+            }
+            (Stage::Cancelled, _) => Ok(Look::Told(self.failure("user", "the request was cancelled"))),
+            (Stage::Running(_) | Stage::Held, _) => {
+                let queue = state.queue_of(number, now);
+                let style = self.dialect().pending;
+                let news = state.is_news(number, &queue) && style != PendingStyle::Bare408;
+                if news || now >= give_up {
+                    state.note_told(number, &queue);
+                    return Ok(Look::Told(pending(style, id, &queue)));
+                }
+                Ok(Look::Wait(state.ready_at(number)))
+            }
+        }
+    }
+
+    fn result(&self, work: &SampleWork, number: u64, asked: &Retrieve, request: &Received) -> Reply {
+        // Computed here, at the first need, with nothing locked.
+        let result = work.result();
+        let as_protobuf = SampleWork::as_protobuf(self.dialect(), request.accepts_protobuf());
+        let size = result.protobuf.len();
+        let mut state = self.state();
+        if self.dialect().complete_metadata && asked.allow_metadata_only && size > state.metadata_threshold {
+            return Reply::json(
+                200,
+                &json!({ "status": "complete_metadata", "response_payload_size": size }),
+            );
+        }
+        state.mark_retrieved(number);
+        drop(state);
+        if as_protobuf {
+            Reply::proto(result.protobuf.clone())
+        } else {
+            Reply::json(200, &encode::json(work, result))
+        }
+    }
+
+    fn failure(&self, category: &str, message: &str) -> Reply {
+        match self.dialect().failure {
+            FailureStyle::Body => Reply::json(200, &json!({ "error": message, "category": category })),
+            FailureStyle::Status(status) => Reply::detail(status, message),
+        }
+    }
+}
+
+fn pending(style: PendingStyle, id: &str, queue: &Queue) -> Reply {
+    let mut answer = json!({ "type": "try_again", "request_id": id, "queue_state": queue.state.as_str() });
+    if let Some(reason) = &queue.reason {
+        answer["queue_state_reason"] = json!(reason);
+    }
+    match style {
+        PendingStyle::TryAgain => Reply::json(200, &answer),
+        PendingStyle::Status408 => Reply::json(408, &answer),
+        PendingStyle::Bare408 => Reply::empty(408),
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests of the fake server: both faces, scripts, gates, log, chaos, control routes, the program, and the
+//! conformance suite for transports.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
+
+mod assertions;
+mod chaos;
+mod client;
+mod conformance;
+mod control;
+mod gates;
+mod log;
+mod memory;
+mod program;
+mod script;
+mod socket;
