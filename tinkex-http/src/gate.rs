@@ -139,12 +139,19 @@ impl BackoffGate {
 
     /// Waits until the gate is open; at once where it is. Waiters come out at random over a short time after the end.
     pub async fn ready(&self) {
+        let begun = Instant::now();
+        let mut waited = false;
         while let Some(until) = self.until() {
             if Instant::now() >= until {
-                return;
+                break;
             }
+            waited = true;
             let spread = Duration::from_nanos(self.spread.load(Ordering::Acquire));
             tokio::time::sleep_until(until + spread.mul_f64(fastrand::f64())).await;
+        }
+        if waited {
+            let waited = Instant::now().saturating_duration_since(begun);
+            metrics::histogram!("tinkex_backoff_wait_seconds").record(waited.as_secs_f64());
         }
     }
 }

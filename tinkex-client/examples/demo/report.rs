@@ -1,0 +1,169 @@
+//! What a person sees: lines and a bar while it runs, a table at the end.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines above a progress bar. Log lines go there too.
+#[derive(Clone)]
+pub(crate) struct Screen(MultiProgress);
+
+impl Screen {
+    /// Takes over the terminal, and shows warnings of the SDK as they come.
+    pub(crate) fn install() -> Self {
+        let screen = Self(MultiProgress::new());
+        let log = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(screen.clone())
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .finish();
+        // A second installation would be a second screen; the first one stays.
+        let _ = tracing::subscriber::set_global_default(log);
+        screen
+    }
+
+    pub(crate) fn line(&self, text: &str) {
+        if self.0.println(text).is_err() || self.0.is_hidden() {
+            println!("{text}");
+        }
+    }
+
+    pub(crate) fn bar(&self, length: usize) -> ProgressBar {
+        let style = ProgressStyle::with_template("  [{bar:40}] {pos}/{len} samples, {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.0.add(ProgressBar::new(length as u64).with_style(style.progress_chars("=> ")))
+    }
+}
+
+/// One log line on its way to the screen.
+pub(crate) struct LogLine {
+    screen: Screen,
+    text: Vec<u8>,
+}
+
+impl io::Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.text);
+        if !text.trim().is_empty() {
+            self.screen.line(&format!("  {}", text.trim()));
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { screen: self.clone(), text: Vec::new() }
+    }
+}
+
+/// Counts what happened, from the SDK's own metrics.
+#[derive(Clone)]
+pub(crate) struct Report {
+    metrics: Arc<Snapshotter>,
+    samples: Arc<Mutex<Vec<(Duration, usize)>>>,
+}
+
+impl Report {
+    pub(crate) fn install() -> Self {
+        let recorder = DebuggingRecorder::new();
+        let metrics = Arc::new(recorder.snapshotter());
+        // Fails only where a recorder is installed already; then the counts stay zero.
+        let _ = recorder.install();
+        Self { metrics, samples: Arc::default() }
+    }
+
+    /// One finished sample: how long it took, and how many tokens it gave.
+    pub(crate) fn sample(&self, took: Duration, tokens: usize) {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).push((took, tokens));
+    }
+
+    /// The table. Takes the counts, so it can be made once.
+    pub(crate) fn table(&self) -> String {
+        let mut counts = Counts::default();
+        for (key, _, _, value) in self.metrics.snapshot().into_vec() {
+            let label =
+                |name: &str| key.key().labels().find(|l| l.key() == name).map(|l| l.value().to_owned());
+            match (key.key().name(), value) {
+                ("tinkex_http_request_duration_seconds", DebugValue::Histogram(calls)) => {
+                    counts.calls += calls.len()
+                }
+                ("tinkex_http_retries_total", DebugValue::Counter(n)) => {
+                    counts.retries += n;
+                    counts.causes.push(format!("{n} {}", label("cause").unwrap_or_default()));
+                }
+                ("tinkex_queue_state_transitions_total", DebugValue::Counter(n))
+                    if label("state").is_some_and(|state| state.starts_with("paused")) =>
+                {
+                    counts.pauses += n;
+                }
+                ("tinkex_backoff_wait_seconds", DebugValue::Histogram(waits)) => {
+                    counts.waiters = waits.len();
+                    counts.longest_wait = waits.iter().map(|w| w.into_inner()).fold(0.0, f64::max);
+                }
+                _ => {}
+            }
+        }
+        counts.causes.sort();
+        self.render(&counts)
+    }
+
+    fn render(&self, counts: &Counts) -> String {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        samples.sort_unstable();
+        let percentile = |share: f64| {
+            let index = ((samples.len() as f64 * share).ceil() as usize).clamp(1, samples.len().max(1)) - 1;
+            samples.get(index).map_or(0.0, |(took, _)| took.as_secs_f64())
+        };
+        let causes =
+            if counts.causes.is_empty() { String::new() } else { format!(" ({})", counts.causes.join(", ")) };
+        let mut table = Table::new();
+        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["what happened", ""]);
+        table.add_row(["samples finished".to_owned(), samples.len().to_string()]);
+        table.add_row([
+            "tokens".to_owned(),
+            samples.iter().map(|(_, tokens)| tokens).sum::<usize>().to_string(),
+        ]);
+        table.add_row(["requests".to_owned(), (counts.calls as u64 + counts.retries).to_string()]);
+        table.add_row(["retries".to_owned(), format!("{}{causes}", counts.retries)]);
+        table.add_row(["samples that met a pause".to_owned(), counts.pauses.to_string()]);
+        let wait = format!("{} waited, {:.2} s at most", counts.waiters, counts.longest_wait);
+        table.add_row(["backoff after 429".to_owned(), wait]);
+        let latency = format!("{:.2} / {:.2} / {:.2} s", percentile(0.5), percentile(0.95), percentile(1.0));
+        table.add_row(["latency p50 / p95 / max".to_owned(), latency]);
+        if let Some(column) = table.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        format!("\n{table}")
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    calls: usize,
+    retries: u64,
+    causes: Vec<String>,
+    pauses: u64,
+    waiters: usize,
+    longest_wait: f64,
+}
