@@ -65,3 +65,8 @@ pub use tinkex_types::{
     StopReason, SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer,
     TokenizerError, Tokens,
 };
+
+/// The code of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
