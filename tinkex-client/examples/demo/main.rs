@@ -80,7 +80,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 /// One sample, printed as text.
 async fn one_sample(sampler: &SamplingClient, screen: &Screen) -> Result<(), Error> {
     let prompt = ModelInput::from_ints(ByteTokenizer.encode(PROMPT).unwrap_or_default());
-    let params = SamplingParams::new().max_tokens(120).temperature(0.7).seed(7).stop("\n\n");
+    let params = SamplingParams::new().max_tokens(80).temperature(0.7).seed(7).stop("\n\n");
     let reply = sampler.sample(SampleRequest::new(prompt, params)).await?;
     for sequence in &reply.sequences {
         let text =

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
 
 /// Lines above a progress bar. Log lines go there too.
 #[derive(Clone)]
@@ -24,15 +25,24 @@ impl Screen {
             .without_time()
             .with_target(false)
             .with_ansi(false)
+            .fmt_fields(debug_fn(|writer, field, value| match field.name() {
+                "message" => write!(writer, "{value:?}"),
+                _ => Ok(()),
+            }))
             .finish();
         // A second installation would be a second screen; the first one stays.
         let _ = tracing::subscriber::set_global_default(log);
         screen
     }
 
+    /// Shows text above the bar. Line by line, since the bar is drawn anew after each.
     pub(crate) fn line(&self, text: &str) {
-        if self.0.println(text).is_err() || self.0.is_hidden() {
-            println!("{text}");
+        for line in text.split('\n') {
+            // An empty line would be swallowed.
+            let line = if line.is_empty() { " " } else { line };
+            if self.0.is_hidden() || self.0.println(line).is_err() {
+                println!("{line}");
+            }
         }
     }
 
