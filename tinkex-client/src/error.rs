@@ -169,9 +169,10 @@ impl From<HttpError> for Error {
         error.0.attempts = http.attempts();
         error.0.retryable = match kind {
             ErrorKind::Connection | ErrorKind::Timeout => true,
+            // 4xx are the user's unless the body says otherwise, so what is left here may pass. 410 and 501 never do.
             ErrorKind::Status => {
                 http.category() != ErrorCategory::User
-                    && matches!(status, Some(408 | 409 | 429 | 500 | 502..=599))
+                    && matches!(status, Some(400..=409 | 411..=500 | 502..=599))
             }
             _ => false,
         };
@@ -221,7 +222,12 @@ impl fmt::Debug for Error {
 }
 
 impl StdError for Error {
+    /// The first cause whose text the message does not hold already, so that a printed chain says nothing twice.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        let mut cause = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        while let Some(told) = cause.filter(|cause| self.0.message.contains(&cause.to_string())) {
+            cause = told.source();
+        }
+        cause
     }
 }

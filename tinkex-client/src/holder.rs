@@ -25,8 +25,9 @@ use crate::{Error, endpoints};
 pub(crate) struct HolderSettings {
     pub(crate) session_request: CreateSessionRequest,
     pub(crate) observers: ObserverSet,
-    pub(crate) sampling_policy: RetryPolicy,
-    pub(crate) poll_policy: PollPolicy,
+    /// What the user set; without it the server's flags have a say.
+    pub(crate) sampling_policy: Option<RetryPolicy>,
+    pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) seed: Option<u64>,
     /// Headers the user added, told to those who open a sampler handle.
     pub(crate) header_overrides: std::collections::BTreeMap<String, String>,

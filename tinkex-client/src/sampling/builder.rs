@@ -1,6 +1,7 @@
 //! How a sampling client is made (PROTOCOL 15.1, 15.7).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tinkex_future::{PollPolicy, Poller, SessionPoller};
 use tinkex_http::RetryPolicy;
@@ -18,6 +19,8 @@ use crate::{Error, endpoints};
 
 /// How often a sample is submitted anew after 410, by default.
 const RESUBMISSIONS: u32 = 10;
+/// How long submissions are repeated over failures that may pass, since the first of them, by default.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Builds a [`SamplingClient`], from a base model or from a `tinker://` path.
 #[derive(Debug)]
@@ -138,8 +141,13 @@ impl SamplingClientBuilder {
         let observers =
             Arc::new(self.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
         let announced = config.sample_use_retrieve_futures;
+        let billing_pause = Duration::from_secs(config.billing_exception_max_pause_duration_sec);
+        let poll_policy = self
+            .poll_policy
+            .or(settings.poll_policy)
+            .unwrap_or_else(|| PollPolicy::default().billing_pause(billing_pause));
         let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), "SamplingClient.sample"))
-            .policy(self.poll_policy.unwrap_or(settings.poll_policy))
+            .policy(poll_policy)
             .observer(Arc::clone(&observers) as _)
             .client(ClientKind::Sampling, Arc::clone(&sampling_session_id))
             .payload_budget(Arc::clone(&connection.payload_budget));
@@ -151,7 +159,10 @@ impl SamplingClientBuilder {
         let server_limit = (!announced && !config.sample_no_retries)
             .then(|| usize::try_from(config.sample_max_concurrent_requests).unwrap_or(usize::MAX).max(1));
         let limit = [server_limit, self.max_in_flight].into_iter().flatten().min();
-        let submit_policy = self.retry_policy.unwrap_or_else(|| settings.sampling_policy.clone());
+        let submit_policy = self
+            .retry_policy
+            .or_else(|| settings.sampling_policy.clone())
+            .unwrap_or_else(|| RetryPolicy::patient(PATIENCE).billing_pause(billing_pause));
         let resubmissions = match submit_policy.is_enabled() && !config.sample_no_retries {
             true => submit_policy.max_retries.unwrap_or(RESUBMISSIONS).min(RESUBMISSIONS),
             false => 0,

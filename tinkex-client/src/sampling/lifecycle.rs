@@ -2,11 +2,13 @@
 //!
 //! One task per sample. It ends when it has a result, or when nobody wants it any more (the handle was dropped, the
 //! deadline passed). Abandonment never interrupts an attempt of the submission that is on the wire: only when its
-//! answer is known can the sequence id be given back or the promise be cancelled.
+//! answer is known can the sequence id be given back or the promise be cancelled. A deadline is told to the caller at
+//! once all the same.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tinkex_future::PromiseRef;
 use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind};
@@ -60,37 +62,59 @@ pub(crate) async fn run(
     mut sender: oneshot::Sender<Result<SampleResponse, Error>>,
 ) {
     let started = Instant::now();
-    let outcome = {
-        let mut stop = pin!(async {
-            match options.deadline {
-                None => sender.closed().await,
-                Some(deadline) => {
-                    tokio::select! {
-                        () = sender.closed() => {}
-                        () = tokio::time::sleep(deadline) => {}
-                    }
-                }
-            }
-        });
-        sampler.live(start, entry.row(), stop.as_mut()).await
+    let (stop, stopped) = oneshot::channel();
+    let mut stopped = pin!(async {
+        // An error says that `stop` is gone, which it is not before the work has ended.
+        let _ = stopped.await;
+    });
+    let row = Arc::clone(entry.row());
+    let mut work = pin!(sampler.live(start, &row, stopped.as_mut()));
+    let outcome = tokio::select! {
+        // Whether anybody wants the result is asked first, so that a sample dropped at once sends nothing.
+        biased;
+        () = unwanted(&mut sender, options.deadline) => None,
+        outcome = work.as_mut() => Some(outcome),
+    };
+    let label = match &outcome {
+        Some(Ok(_)) => "ok",
+        Some(Err(_)) => "failed",
+        None => "abandoned",
     };
     let took = Instant::now().saturating_duration_since(started);
-    let label = match &outcome {
-        Ok(_) => "ok",
-        Err(Stopped::Abandoned) => "abandoned",
-        Err(Stopped::Failed(_)) => "failed",
-    };
     metrics::histogram!("tinkex_sample_duration_seconds", "outcome" => label).record(took.as_secs_f64());
-    let result = match outcome {
-        Ok(response) => Ok(response),
-        Err(Stopped::Failed(error)) => Err(error),
-        Err(Stopped::Abandoned) => {
-            Err(Error::deadline(options.deadline.unwrap_or_default(), entry.row().request_id().as_deref()))
+    match outcome {
+        Some(result) => {
+            let result = result.map_err(|stopped| match stopped {
+                Stopped::Failed(error) => error,
+                // Nothing has stopped the work, so this does not come up.
+                Stopped::Abandoned => Error::task_ended(),
+            });
+            drop(entry);
+            // Nobody listens where the handle was dropped in this very moment.
+            let _ = sender.send(result);
         }
-    };
-    drop(entry);
-    // Nobody listens where the handle was dropped.
-    let _ = sender.send(result);
+        None => {
+            // The caller is told now, whatever is still on the wire; where the handle was dropped nobody listens.
+            let promise = entry.row().request_id();
+            let _ =
+                sender.send(Err(Error::deadline(options.deadline.unwrap_or_default(), promise.as_deref())));
+            let _ = stop.send(());
+            let _ = work.await;
+        }
+    }
+}
+
+/// Completes when the handle is dropped or the deadline passes.
+async fn unwanted(sender: &mut oneshot::Sender<Result<SampleResponse, Error>>, deadline: Option<Duration>) {
+    match deadline {
+        None => sender.closed().await,
+        Some(deadline) => {
+            tokio::select! {
+                () = sender.closed() => {}
+                () = tokio::time::sleep(deadline) => {}
+            }
+        }
+    }
 }
 
 impl Sampler {
@@ -232,8 +256,9 @@ fn never_counted(error: &HttpError) -> bool {
 
 async fn unless_stopped<T>(stop: Stop<'_>, work: impl Future<Output = T>) -> Result<T, Abandoned> {
     tokio::select! {
+        // A sample that is abandoned already must not begin anything new.
         biased;
-        value = work => Ok(value),
         () = stop => Err(Abandoned),
+        value = work => Ok(value),
     }
 }

@@ -22,9 +22,6 @@ use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
 use crate::{Error, SamplingClient, ServiceClient, sampling};
 
-/// How long sampling is repeated over failures that may pass, since the first of them.
-const SAMPLING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30 * 60);
-
 /// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
 #[derive(Default)]
 pub struct ServiceClientBuilder {
@@ -40,7 +37,7 @@ pub struct ServiceClientBuilder {
     queue_log: QueueLog,
     retry_policy: Option<RetryPolicy>,
     sampling_policy: Option<RetryPolicy>,
-    poll_policy: PollPolicy,
+    poll_policy: Option<PollPolicy>,
     seed: Option<u64>,
     lazy: bool,
     environment: Environment,
@@ -154,17 +151,19 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sets how submissions of samples are repeated, apart from other calls.
+    /// Sets how submissions of samples are repeated, apart from other calls. The default waits out a billing pause
+    /// as long as the server's flags say, else an hour.
     #[must_use]
     pub fn sampling_retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.sampling_policy = Some(policy);
         self
     }
 
-    /// Sets how long results are waited for, and how long outages are sat out. Default: no deadline, 30 minutes.
+    /// Sets how long results are waited for, and how long outages and billing pauses are sat out. Default: no
+    /// deadline; 30 minutes; as long as the server's flags say, else an hour.
     #[must_use]
     pub fn poll_policy(mut self, policy: PollPolicy) -> Self {
-        self.poll_policy = policy;
+        self.poll_policy = Some(policy);
         self
     }
 
@@ -267,9 +266,7 @@ impl ServiceClientBuilder {
             HolderSettings {
                 session_request,
                 observers,
-                sampling_policy: self
-                    .sampling_policy
-                    .unwrap_or_else(|| RetryPolicy::patient(SAMPLING_PATIENCE)),
+                sampling_policy: self.sampling_policy,
                 poll_policy: self.poll_policy,
                 seed: self.seed,
                 header_overrides: overrides,

@@ -1,9 +1,13 @@
 //! What the tests share: clients of a fake server.
 
+use std::ops::RangeInclusive;
+
 use tinkex_client::{
     ModelInput, SampleRequest, SamplingClient, SamplingParams, ServiceClient, ServiceClientBuilder,
 };
 use tinkex_testkit::FakeServer;
+use tinkex_testkit::service::Service;
+use tokio::time::Instant;
 
 /// The base model of the tests.
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";
@@ -28,4 +32,24 @@ pub(crate) async fn sampler(server: &FakeServer) -> (ServiceClient, SamplingClie
 /// A request for a few tokens.
 pub(crate) fn request(prompt: &[i32]) -> SampleRequest {
     SampleRequest::new(ModelInput::from_ints(prompt), SamplingParams::new().max_tokens(4).seed(1))
+}
+
+/// A server in front of `service`, and connected clients of it.
+pub(crate) async fn in_front_of(service: &Service) -> (FakeServer, ServiceClient, SamplingClient) {
+    let server = FakeServer::with(service.clone());
+    let (client, sampler) = sampler(&server).await;
+    (server, client, sampler)
+}
+
+/// When the requests of a route arrived, in seconds since `start`.
+pub(crate) fn arrivals(server: &FakeServer, route: &str, start: Instant) -> Vec<f64> {
+    server.requests(route).iter().map(|request| (request.at - start).as_secs_f64()).collect()
+}
+
+/// Asserts that a time in seconds lies within both bounds, give or take the grain of the timer.
+#[track_caller]
+pub(crate) fn assert_within(seconds: f64, bounds: RangeInclusive<f64>, what: &str) {
+    const GRAIN: f64 = 0.0021;
+    let (least, most) = (bounds.start() - GRAIN, bounds.end() + GRAIN);
+    assert!((least..=most).contains(&seconds), "{what}: {seconds:.4} s is not within {bounds:?}");
 }

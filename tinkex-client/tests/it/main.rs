@@ -1,6 +1,14 @@
 //! The client from outside, over the testkit's in-memory server in virtual time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
+
+mod cancellation;
+mod concurrency;
+mod error_recovery;
 mod harness;
+mod log_capture;
+mod queue_states;
+mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 mod workflow;
