@@ -245,14 +245,14 @@ pub(crate) fn body_category(body: &[u8]) -> Option<ErrorCategory> {
     struct Categorised {
         category: Option<String>,
     }
-    if body.first() != Some(&b'{') {
+    if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     serde_json::from_slice::<Categorised>(body).ok()?.category.map(|text| ErrorCategory::parse(&text))
 }
 
 /// What an error body says to people: its `detail`, `message` or `error` where it is JSON with one, else its text;
-/// at most 500 characters.
+/// one line of at most 500 characters.
 pub(crate) fn body_message(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Said {
@@ -261,14 +261,27 @@ pub(crate) fn body_message(body: &[u8]) -> String {
         error: Option<serde_json::Value>,
     }
     let said = serde_json::from_slice::<Said>(body).ok();
-    let value = said.and_then(|said| said.detail.or(said.message).or(said.error));
-    let text = match value {
-        Some(serde_json::Value::String(text)) => text,
-        Some(value) => value.to_string(),
-        None => String::from_utf8_lossy(body).trim().to_owned(),
-    };
+    match said.and_then(|said| said.detail.or(said.message).or(said.error)) {
+        Some(serde_json::Value::String(text)) => one_line(&text),
+        Some(value) => one_line(&value.to_string()),
+        None => body_excerpt(body),
+    }
+}
+
+/// The beginning of a body, as one line of at most 500 characters.
+pub(crate) fn body_excerpt(body: &[u8]) -> String {
+    // No character takes more than four bytes; a long body need not be looked at beyond that.
+    let beginning = body.trim_ascii_start();
+    let cut = beginning.get(..4 * (KEPT_MESSAGE + 1)).unwrap_or(beginning);
+    one_line(&String::from_utf8_lossy(cut))
+}
+
+/// Line breaks and other control characters would let a server write log lines of its own.
+fn one_line(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let text = text.trim();
     match text.char_indices().nth(KEPT_MESSAGE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        Some((end, _)) => text[..end].chars().map(clean).chain(['…']).collect(),
+        None => text.chars().map(clean).collect(),
     }
 }

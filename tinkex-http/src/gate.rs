@@ -110,8 +110,13 @@ impl BackoffGate {
         gate
     }
 
-    /// Closes the gate for at least `penalty` from now.
+    /// No window is longer, whatever was asked: the gate belongs to the whole process, and a mistaken unit must not
+    /// close it for good.
+    pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+    /// Closes the gate for at least `penalty` from now; for a day at most. A window that ends later stays as it is.
     pub fn penalise(&self, penalty: Duration) {
+        let penalty = penalty.min(Self::LONGEST_WINDOW);
         let end = Instant::now().saturating_duration_since(self.origin).saturating_add(penalty);
         let end = nanoseconds(end);
         if self.until.fetch_max(end, Ordering::AcqRel) < end {
@@ -134,7 +139,10 @@ impl BackoffGate {
 
     /// Whether a window runs or ended less than `window` ago.
     pub fn throttled_within(&self, window: Duration) -> bool {
-        self.until().is_some_and(|until| Instant::now().saturating_duration_since(until) < window)
+        self.until().is_some_and(|until| match Instant::now().checked_duration_since(until) {
+            Some(since) => since < window,
+            None => true,
+        })
     }
 
     /// Waits until the gate is open; at once where it is. Waiters come out at random over a short time after the end.
