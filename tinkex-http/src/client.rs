@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use tinkex_types::InvalidInput;
 use tokio::time::Instant;
@@ -108,28 +109,32 @@ impl HttpClient {
                 Err(failure) => failure,
             };
             call.delivery = call.delivery.max(failure.delivery());
-            let throttled = matches!(failure.status(), Some(429 | 402));
+            let verdict = decide(&failure.evidence(request));
+            let paused = match verdict {
+                Verdict::Retry(RetryCause::Billing) if policy.is_enabled() => {
+                    inner.billing.pause(policy.billing_pause, || failure.billing_text())
+                }
+                _ => None,
+            };
+            let throttled = failure.status() == Some(429) || paused.is_some();
             if throttled && let Some(gate) = &request.gate {
                 gate.throttled(failure.retry_after());
             }
             // Only now: whoever waits for this permit must find the gate closed already.
             drop(permit);
-            let Verdict::Retry(cause) = decide(&failure.evidence(request)) else {
-                return call.fail(failure, None);
+            let cause = match verdict {
+                Verdict::Retry(cause) if policy.is_enabled() => cause,
+                _ => return call.fail(failure, None),
             };
-            if !policy.is_enabled() {
-                return call.fail(failure, None);
-            }
             let mut token = None;
             let wait = match cause {
-                RetryCause::Billing => {
-                    let paused = inner.billing.pause(policy.billing_pause, || failure.billing_text());
-                    let Some(wait) = paused else {
+                RetryCause::Billing => match paused {
+                    Some(wait) => wait,
+                    None => {
                         let limit = format!("billing pause of {} s", seconds(policy.billing_pause));
                         return call.fail(failure, Some(limit));
-                    };
-                    wait
-                }
+                    }
+                },
                 RetryCause::Throttled if request.gate.is_some() => Duration::ZERO,
                 _ => {
                     if let Some(limit) = call.count_failure(policy) {
@@ -162,7 +167,7 @@ impl HttpClient {
 
 /// The address of a request. A path that makes no URI is the caller's mistake and is found before anything is sent.
 fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpError> {
-    base_url.join(&request.path).parse().map_err(|e| {
+    Uri::from_maybe_shared(Bytes::from(base_url.join(&request.path))).map_err(|e| {
         HttpError::new(HttpErrorKind::InvalidRequest, request.operation, format!("the path is unusable: {e}"))
             .with_source(e)
     })

@@ -17,7 +17,8 @@ use crate::{ApiResponse, TransportError, TransportErrorKind};
 pub enum HttpErrorKind {
     /// No connection to the server could be made.
     Connect,
-    /// An attempt, or the call as a whole, ran out of time.
+    /// An attempt ran out of time, or the call did before its first attempt. (A call that does later ends with what
+    /// its last attempt met, and names the deadline as its limit.)
     Timeout,
     /// The connection broke before the response was complete.
     Interrupted,
@@ -171,7 +172,7 @@ impl HttpError {
         self.0.retry_after
     }
 
-    /// How many attempts were made.
+    /// How many attempts were made; 0 where nothing was sent.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -181,7 +182,7 @@ impl HttpError {
         self.0.elapsed
     }
 
-    /// The limit that ended the retries, where one did.
+    /// The limit that ended the call, where one did: of retries, of time, of a billing pause, or the deadline.
     pub fn limit(&self) -> Option<&str> {
         self.0.limit.as_deref()
     }
@@ -191,7 +192,7 @@ impl HttpError {
         self.0.delivery
     }
 
-    /// The body of the response, at most 64 KiB of it.
+    /// The body of the response, decompressed, at most 64 KiB of it, and without the credential where it echoed it.
     pub fn body(&self) -> &Bytes {
         &self.0.body
     }

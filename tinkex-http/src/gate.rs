@@ -24,7 +24,9 @@ pub trait AttemptGate: Send + Sync {
     /// Waits until an attempt may start. Must be cancel-safe.
     fn admit(&self) -> Admission<'_>;
 
-    /// The server answered 429 (or a billing pause) and gave this hint, if any.
+    /// The server answered 429, or 402 and the call waits for the billing pause to end, and gave this hint, if any.
+    /// Called while the attempt's permit is still held, so that the next in line finds the gate closed. A 429 is told
+    /// whether or not the call is tried again (C-3).
     fn throttled(&self, hint: Option<Duration>);
 }
 

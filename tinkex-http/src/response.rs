@@ -15,7 +15,7 @@ use crate::{HttpError, shown_headers};
 pub struct ApiResponse {
     /// Its status; a 2xx unless the request asked for any.
     pub status: StatusCode,
-    /// Its headers, without `Content-Encoding` where that was undone.
+    /// Its headers; where `Content-Encoding` was undone, without it and without the length before.
     pub headers: HeaderMap,
     /// Its body, decompressed.
     pub body: Bytes,

@@ -40,6 +40,17 @@ fn one_service_and_key_share_one_gate() {
     assert!(Arc::ptr_eq(&gate, &gate_of("https://gate-sharing.example", " tml-a ")));
 }
 
+/// S1-13: also when many ask at the same time.
+#[test]
+fn one_gate_is_made_for_many_who_ask_at_once() {
+    let key = unique_key("at-once");
+    let gates: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| BackoffGate::for_key(&key))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(gates.iter().all(|gate| Arc::ptr_eq(gate, &gates[0])));
+}
+
 /// IS-1, IS-2, IS-3, F-05: another key, another host, another port, another scheme, another path is another gate.
 #[test]
 fn everybody_else_has_a_gate_of_their_own() {

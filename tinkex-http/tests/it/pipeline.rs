@@ -369,6 +369,22 @@ async fn a_billing_pause_behind_a_gate_waits_there() {
     assert_within(waits(&server, ROUTE)[0], secs(1), ms(1250));
 }
 
+/// A 402 that is not waited out closes nobody's gate.
+#[tokio::test(start_paused = true)]
+async fn a_final_402_closes_no_gate() {
+    let forbidden = Step::status(402).header("x-should-retry", "false");
+    for (step, policy) in [
+        (Step::status(402), RetryPolicy::none()),
+        (forbidden, steady()),
+        (Step::status(402).json_body(json!({"error": "no", "category": "user"})), steady()),
+    ] {
+        let (_, client) = scripted([step]);
+        let gate = Arc::new(BackoffGate::default());
+        let error = client.send(&post().gate(gate.clone()).policy(policy)).await.unwrap_err();
+        assert_eq!((error.status(), error.attempts(), gate.until()), (Some(402), 1, None));
+    }
+}
+
 /// PROTOCOL 5.1: what every request says, and whose word wins.
 #[tokio::test(start_paused = true)]
 async fn headers_have_an_order_of_precedence() {
