@@ -1,7 +1,8 @@
 //! Sampling results, from protobuf and from JSON (PROTOCOL 19.1, S1-03).
 
+use prost::Message as _;
 use serde_json::{Value, json};
-use tinkex_types::{SampleResponse, StopReason, TokenLogprob};
+use tinkex_types::{SampleResponse, StopReason, TokenLogprob, proto};
 
 use crate::support::{bytes, decoded, exchanges, fixture, proto_result};
 
@@ -80,6 +81,29 @@ fn json_and_protobuf_results_are_equal() {
         let json = scenario["decoded"].to_string();
         let from_json = SampleResponse::from_json(json.as_bytes()).unwrap();
         assert_eq!(from_json, from_proto, "{}", scenario["name"]);
+    }
+}
+
+/// PROTOCOL 19.1: surplus cells are ignored, missing ones are an error, and no rows or no columns are none.
+#[test]
+fn topk_buffers_are_measured() {
+    let packed = |n: usize| -> bytes::Bytes { (1..=n).flat_map(|i| (i as i32).to_le_bytes()).collect() };
+    let read = |ids: usize, logprobs: usize, k: u32, length: u32| {
+        let topk = proto::TopkLogprobs { token_ids: packed(ids), logprobs: packed(logprobs), k, length };
+        let message = proto::SampleResponse { topk_prompt_logprobs: Some(topk), ..Default::default() };
+        SampleResponse::from_proto(message.encode_to_vec().into())
+            .map(|response| response.topk_prompt_logprobs)
+    };
+    for (ids, logprobs) in [(4, 4), (9, 4), (4, 9), (7, 8)] {
+        let rows = read(ids, logprobs, 2, 2).unwrap().unwrap();
+        let tokens: Vec<_> =
+            rows.iter().map(|row| row.as_ref().unwrap().iter().map(|c| c.token).collect()).collect();
+        assert_eq!(tokens, [vec![1, 2], vec![3, 4]], "{ids} {logprobs}");
+    }
+    assert_eq!(read(4, 4, 0, 2).unwrap(), None);
+    assert_eq!(read(4, 4, 2, 0).unwrap(), None);
+    for (ids, logprobs, k, length) in [(3, 4, 2, 2), (4, 3, 2, 2), (0, 0, 1, 1), (4, 4, u32::MAX, u32::MAX)] {
+        assert!(read(ids, logprobs, k, length).is_err(), "{ids} {logprobs}");
     }
 }
 
