@@ -96,8 +96,10 @@ fn topk_buffers_are_measured() {
     };
     for (ids, logprobs) in [(4, 4), (9, 4), (4, 9), (7, 8)] {
         let rows = read(ids, logprobs, 2, 2).unwrap().unwrap();
-        let tokens: Vec<_> =
-            rows.iter().map(|row| row.as_ref().unwrap().iter().map(|c| c.token).collect()).collect();
+        let tokens: Vec<_> = rows
+            .iter()
+            .map(|row| row.as_ref().unwrap().iter().map(|c| c.token).collect::<Vec<_>>())
+            .collect();
         assert_eq!(tokens, [vec![1, 2], vec![3, 4]], "{ids} {logprobs}");
     }
     assert_eq!(read(4, 4, 0, 2).unwrap(), None);
