@@ -1,4 +1,4 @@
-//! One attempt: credential, headers, one deadline, redirects, decompression.
+//! One attempt: headers, one deadline, redirects, decompression.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tracing::Instrument as _;
 use url::Url;
 
 use crate::classify::Evidence;
-use crate::client::Inner;
-use crate::error::{Delivery, HttpError, HttpErrorKind, body_category, body_message};
+use crate::client::{Inner, seconds};
+use crate::error::{Delivery, HttpError, body_category, body_excerpt, body_message};
 use crate::{
-    ApiRequest, AuthError, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,
-    redact, retry_after,
+    ApiRequest, Transport as _, TransportError, TransportErrorKind, content_encoding, headers, redact,
+    retry_after,
 };
 
 /// Redirects that one attempt follows.
@@ -30,7 +30,6 @@ pub(crate) struct RawResponse {
 
 /// Why an attempt did not succeed.
 pub(crate) enum AttemptFailure {
-    Auth(AuthError),
     Transport(TransportError),
     /// A response whose status is not a 2xx.
     Status(Box<RawResponse>),
@@ -40,11 +39,16 @@ pub(crate) enum AttemptFailure {
 pub(crate) async fn run(
     client: &Inner,
     request: &ApiRequest,
+    uri: &Uri,
+    mut credential: Option<HeaderValue>,
     idempotency_key: Option<&HeaderValue>,
     retries: u32,
     remaining: Option<Duration>,
 ) -> Result<RawResponse, AttemptFailure> {
-    let credential = client.auth.credential().await.map_err(AttemptFailure::Auth)?;
+    if let Some(credential) = &mut credential {
+        // Whatever the provider made of it, no Debug of a request shows it.
+        credential.set_sensitive(true);
+    }
     let headers =
         || headers::for_attempt(&client.defaults, request, idempotency_key, retries, credential.clone());
     let limit = remaining.map_or(request.timeout, |remaining| remaining.min(request.timeout));
@@ -57,9 +61,9 @@ pub(crate) async fn run(
         http.response.status_code = tracing::field::Empty,
         error.type = tracing::field::Empty,
     );
-    let exchange = exchange(client, request, &headers).instrument(span.clone());
+    let exchange = exchange(client, request, uri, &headers).instrument(span.clone());
     let outcome = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-        let message = format!("no complete response within {:.1} s", limit.as_secs_f64());
+        let message = format!("no complete response within {} s", seconds(limit));
         Err(TransportError::new(TransportErrorKind::Timeout, message))
     });
     let (status, headers, body) = match outcome {
@@ -70,59 +74,56 @@ pub(crate) async fn run(
         }
     };
     span.record("http.response.status_code", status.as_u16());
-    announce_deprecation(&headers);
+    announce_deprecation(&headers, credential.as_ref());
     if status.is_success() {
         return Ok(RawResponse { status, headers, body, hint: None, message: String::new() });
     }
     let hint = retry_after(&headers, &body, client.clock.now());
+    // Before anything is made of the body: error bodies may echo the request.
+    let body = redact::scrub_body(body, credential.as_ref());
     let message = redact::scrub(body_message(&body), credential.as_ref());
     Err(AttemptFailure::Status(Box::new(RawResponse { status, headers, body, hint, message })))
 }
 
-/// One exchange, following redirects. Credentials are dropped when a redirect leaves the origin, for good.
+/// One exchange, following redirects. Once a redirect has left the origin, everything that identifies the caller
+/// stays behind for good.
 async fn exchange(
     client: &Inner,
     request: &ApiRequest,
+    uri: &Uri,
     headers: &(dyn Fn() -> HeaderMap + Sync),
 ) -> Result<(StatusCode, HeaderMap, Bytes), TransportError> {
-    let mut target = client.base_url.join(&request.path);
+    let mut target = uri.clone();
     let mut method = request.method.clone();
     let mut body = request.body.clone();
     let mut left_origin = false;
     for _ in 0..=MAX_REDIRECTS {
-        let uri: Uri = target.parse().map_err(|e| unusable_address(&target, e))?;
         let mut outgoing = http::Request::new(body.clone());
         *outgoing.method_mut() = method.clone();
-        *outgoing.uri_mut() = uri;
+        *outgoing.uri_mut() = target.clone();
         outgoing.extensions_mut().insert(request.class);
         *outgoing.headers_mut() = headers();
         if left_origin {
-            redact::drop_credentials(outgoing.headers_mut());
+            redact::keep_anonymous(outgoing.headers_mut());
         }
         if method == Method::GET {
             outgoing.headers_mut().remove(http::header::CONTENT_TYPE);
+            outgoing.headers_mut().remove(http::header::CONTENT_ENCODING);
         }
         let response = client.transport.call(outgoing).await?;
         let (mut parts, incoming) = response.into_parts();
         if let Some(location) = redirect_target(&parts.headers, parts.status) {
-            let next = resolve(&target, location)?;
-            left_origin |= Url::parse(&target).ok().map(|url| url.origin()) != Some(next.origin());
+            let (next, same_origin) = resolve(&target, location)?;
+            left_origin |= !same_origin;
             if matches!(parts.status.as_u16(), 301..=303) {
                 method = Method::GET;
                 body = Bytes::new();
             }
-            target = next.into();
+            target = next;
             continue;
         }
         let body = incoming.collect(client.max_response_bytes).await?;
-        let body = match parts.headers.remove(http::header::CONTENT_ENCODING) {
-            None => body,
-            Some(codings) => content_encoding::decode(
-                body,
-                codings.to_str().unwrap_or_default(),
-                client.max_response_bytes,
-            )?,
-        };
+        let body = content_encoding::undo(&mut parts.headers, body, client.max_response_bytes)?;
         return Ok((parts.status, parts.headers, body));
     }
     Err(TransportError::new(TransportErrorKind::Decode, format!("more than {MAX_REDIRECTS} redirects")))
@@ -134,24 +135,31 @@ fn redirect_target(headers: &HeaderMap, status: StatusCode) -> Option<&str> {
         .flatten()
 }
 
-fn resolve(from: &str, location: &str) -> Result<Url, TransportError> {
-    let next =
-        Url::parse(from).and_then(|url| url.join(location)).map_err(|e| unusable_address(location, e))?;
-    if matches!(next.scheme(), "http" | "https") {
-        Ok(next)
-    } else {
-        Err(unusable_address(location, "not HTTP"))
+/// Where a redirect leads, and whether that is the same origin.
+fn resolve(from: &Uri, location: &str) -> Result<(Uri, bool), TransportError> {
+    let refused = |why: &dyn fmt::Display| {
+        // A query may be a signature: it stays out of messages.
+        let shown = location.split(['?', '#']).next().unwrap_or_default();
+        let message = format!("cannot follow the redirect to {shown:?}: {why}");
+        TransportError::new(TransportErrorKind::Decode, message)
+    };
+    let here = Url::parse(&from.to_string()).map_err(|e| refused(&e))?;
+    let next = here.join(location).map_err(|e| refused(&e))?;
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(refused(&"not HTTP"));
     }
-}
-
-fn unusable_address(address: &str, why: impl fmt::Display) -> TransportError {
-    TransportError::new(TransportErrorKind::Decode, format!("cannot use the address {address:?}: {why}"))
+    if here.scheme() == "https" && next.scheme() == "http" {
+        return Err(refused(&"it leaves TLS"));
+    }
+    let same_origin = here.origin() == next.origin();
+    Ok((next.as_str().parse().map_err(|e| refused(&e))?, same_origin))
 }
 
 /// PROTOCOL 5.2: the service announces deprecations in a header.
-fn announce_deprecation(headers: &HeaderMap) {
+fn announce_deprecation(headers: &HeaderMap, credential: Option<&HeaderValue>) {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(note) = text("x-deprecation-note") {
+        let note = redact::scrub(note.to_owned(), credential);
         if text("x-deprecation-level").is_some_and(|level| level.trim().eq_ignore_ascii_case("error")) {
             tracing::error!("Deprecation notice: {note}");
         } else {
@@ -161,8 +169,8 @@ fn announce_deprecation(headers: &HeaderMap) {
 }
 
 impl AttemptFailure {
-    pub(crate) fn is_auth(&self) -> bool {
-        matches!(self, Self::Auth(_))
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.kind() == TransportErrorKind::Timeout)
     }
 
     pub(crate) fn status(&self) -> Option<u16> {
@@ -182,7 +190,6 @@ impl AttemptFailure {
     pub(crate) fn evidence(&self, request: &ApiRequest) -> Evidence {
         let evidence = Evidence { retry_conflict: request.retry_conflict, ..Evidence::default() };
         match self {
-            Self::Auth(_) => evidence,
             Self::Transport(error) => Evidence { transport: Some(error.kind()), ..evidence },
             Self::Status(response) => Evidence {
                 status: Some(response.status.as_u16()),
@@ -199,7 +206,6 @@ impl AttemptFailure {
 
     pub(crate) fn delivery(&self) -> Delivery {
         match self {
-            Self::Auth(_) => Delivery::NeverSent,
             Self::Transport(error) if error.kind() == TransportErrorKind::Connect => Delivery::NeverSent,
             Self::Status(response) if response.status.is_client_error() && response.status != 408 => {
                 Delivery::Rejected
@@ -210,31 +216,26 @@ impl AttemptFailure {
 
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::Auth(_) => "auth",
             Self::Transport(_) => "transport",
             Self::Status(_) => "status",
         }
     }
 
-    /// The text that the billing line quotes.
+    /// The text that the billing line quotes (PROTOCOL 6), cut where it is long.
     pub(crate) fn billing_text(&self) -> String {
         match self {
             Self::Status(response) if response.body.is_empty() => {
                 format!("Error code: {}", response.status.as_u16())
             }
             Self::Status(response) => {
-                let body = String::from_utf8_lossy(&response.body);
-                format!("Error code: {} - {}", response.status.as_u16(), body.trim())
+                format!("Error code: {} - {}", response.status.as_u16(), body_excerpt(&response.body))
             }
-            other => other.to_string(),
+            Self::Transport(error) => error.to_string(),
         }
     }
 
     pub(crate) fn into_error(self, operation: &'static str) -> HttpError {
         match self {
-            Self::Auth(error) => {
-                HttpError::new(HttpErrorKind::Auth, operation, error.to_string()).with_source(error)
-            }
             Self::Transport(error) => HttpError::transport(operation, error),
             Self::Status(response) => {
                 let RawResponse { status, body, hint, message, .. } = *response;
@@ -247,7 +248,6 @@ impl AttemptFailure {
 impl fmt::Display for AttemptFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auth(error) => error.fmt(f),
             Self::Transport(error) => error.fmt(f),
             Self::Status(response) => write!(f, "HTTP {} {}", response.status.as_u16(), response.message),
         }

@@ -12,7 +12,8 @@ use crate::BaseUrl;
 
 /// Gives the credential of the next attempt. Asked once per attempt, so it may refresh what it holds.
 pub trait AuthProvider: Send + Sync + fmt::Debug {
-    /// The value of `X-API-Key`; none sends no credential. An error is surfaced unchanged and not retried.
+    /// The value of `X-API-Key`; none sends no credential. An error is surfaced unchanged and not retried. Must be
+    /// cancel-safe: the call's deadline and its caller may end the wait.
     fn credential(&self) -> CredentialFuture<'_>;
 
     /// A text that stays the same for the same account; the backoff gate and the retry budget are shared by it.

@@ -25,6 +25,6 @@ impl Backoff {
         let factor = 2f64.powi(retries.min(1000).try_into().unwrap_or(i32::MAX));
         let full = (self.base.as_secs_f64() * factor).min(self.cap.as_secs_f64());
         let share = 1.0 - self.jitter.clamp(0.0, 1.0) * random.clamp(0.0, 1.0);
-        Duration::try_from_secs_f64(full * share).unwrap_or(self.cap)
+        Duration::try_from_secs_f64(full * share).unwrap_or(self.cap).min(self.cap)
     }
 }

@@ -54,7 +54,7 @@ impl FromStr for BaseUrl {
     type Err = InvalidInput;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem = |what: &str| InvalidInput::new("base URL", format!("{what} (got {text:?})"));
+        let problem = |what: &str| InvalidInput::new("base URL", format!("{what} (got {:?})", shown(text)));
         let url = Url::parse(text.trim()).map_err(|e| problem(&format!("is not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(problem("must begin with http:// or https://"));
@@ -63,16 +63,27 @@ impl FromStr for BaseUrl {
             return Err(problem("names no host"));
         };
         if !url.username().is_empty() || url.password().is_some() {
-            // The text is left out: it holds a password.
-            return Err(InvalidInput::new(
-                "base URL",
-                "must not carry a user name or password; pass an API key instead",
-            ));
+            return Err(problem("must not carry a user name or password; pass an API key instead"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(problem("must not carry a query or fragment"));
         }
         Ok(Self { host: host.to_owned(), text: url.as_str().trim_end_matches('/').to_owned() })
+    }
+}
+
+/// The text as it may be printed: without what may hold a password or a key.
+fn shown(text: &str) -> String {
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    let (shown, cut) = text.split_at(end);
+    let rest = if cut.is_empty() { "" } else { "…" };
+    match (shown.rfind('@'), shown.find("://")) {
+        (None, _) => format!("{shown}{rest}"),
+        (Some(at), scheme) => {
+            let scheme =
+                scheme.filter(|colon| *colon < at).map(|colon| &shown[..colon + 3]).unwrap_or_default();
+            format!("{scheme}…{}{rest}", &shown[at..])
+        }
     }
 }
 

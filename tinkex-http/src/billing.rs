@@ -24,7 +24,7 @@ struct Incident {
 
 impl BillingPause {
     /// How long to wait before the next attempt; none where the incident is older than `longest`.
-    pub(crate) fn pause(&self, longest: Duration, error: &str) -> Option<Duration> {
+    pub(crate) fn pause(&self, longest: Duration, error: impl FnOnce() -> String) -> Option<Duration> {
         let now = Instant::now();
         let mut incident = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since_log = incident.last_logged.map(|at| now.saturating_duration_since(at));
@@ -34,13 +34,14 @@ impl BillingPause {
         let first = *incident.first_seen.get_or_insert(now);
         if now.saturating_duration_since(first) > longest {
             tracing::error!(
-                "the billing pause has lasted longer than {} s. Error: {error}",
-                longest.as_secs()
+                "the billing pause has lasted longer than {} s. Error: {}",
+                longest.as_secs_f64(),
+                error()
             );
             return None;
         }
         if incident.last_logged.is_none() || since_log.is_some_and(|since| since > LOG_INTERVAL) {
-            tracing::warn!("The job is paused due to billing status. Error: {error}");
+            tracing::warn!("The job is paused due to billing status. Error: {}", error());
             incident.last_logged = Some(now);
         }
         Some(WAIT)

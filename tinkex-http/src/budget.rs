@@ -46,6 +46,39 @@ impl RetryBudget {
         let gained = now.saturating_duration_since(bucket.refilled).as_secs_f64() * self.per_second;
         bucket.tokens = (bucket.tokens + gained).min(self.burst) - 1.0;
         bucket.refilled = now;
-        Duration::from_secs_f64((-bucket.tokens).max(0.0) / self.per_second)
+        Duration::try_from_secs_f64((-bucket.tokens).max(0.0) / self.per_second).unwrap_or(Duration::MAX)
+    }
+
+    /// Takes a token that goes back into the bucket unless it is spent, so that retries which are never made (the
+    /// deadline is too near, the caller gave up) do not slow down those that are.
+    pub(crate) fn reserve(&self) -> Reserved<'_> {
+        Reserved { wait: self.take(), budget: Some(self) }
+    }
+}
+
+/// A token that has been taken and not yet spent.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a> {
+    wait: Duration,
+    budget: Option<&'a RetryBudget>,
+}
+
+impl Reserved<'_> {
+    /// How long to wait before the retry.
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// The retry is made.
+    pub(crate) fn spend(mut self) {
+        self.budget = None;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(budget) = self.budget {
+            budget.bucket.lock().unwrap_or_else(PoisonError::into_inner).tokens += 1.0;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The pipeline: the one place where calls are made and repeated.
 //!
-//! encode → [retry loop: stop? → gate → credential and headers → attempt span → one deadline over connecting,
-//! headers, redirects and body → transport → decompress → classify → budget and backoff] → decode. The order is a
+//! encode → [retry loop: stop? → gate → credential → headers → attempt span → one deadline over connecting, headers,
+//! redirects and body → transport → decompress → classify → budget and backoff] → decode. The order is a
 //! contract: nothing above this loop repeats a call, and nothing below it does.
 
 use std::fmt;
@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use tinkex_types::InvalidInput;
 use tokio::time::Instant;
 
@@ -19,8 +20,8 @@ use crate::billing::BillingPause;
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::error::{Delivery, HttpError, HttpErrorKind};
 use crate::{
-    ApiRequest, ApiResponse, AttemptPermit, AuthProvider, BaseUrl, GateKey, Jitter, RetryBudget, RetryPolicy,
-    SharedTransport, WallClock, headers, idempotency,
+    ApiRequest, ApiResponse, AttemptPermit, AuthError, AuthProvider, BaseUrl, GateKey, Jitter, RetryBudget,
+    RetryPolicy, SharedTransport, WallClock, headers, idempotency,
 };
 
 /// Makes calls to one service with one credential. A cheap clone.
@@ -93,64 +94,98 @@ impl HttpClient {
     async fn run(&self, request: &ApiRequest, mut stop: Option<Stop<'_>>) -> Result<ApiResponse, HttpError> {
         let inner = &*self.0;
         let policy = request.policy.as_ref().unwrap_or(&inner.policy);
+        let uri = request_uri(&inner.base_url, request)?;
         let mut call = Call::new(request);
         loop {
-            let permit = match &request.gate {
-                None => AttemptPermit::free(),
-                Some(gate) => call.wait(&mut stop, gate.admit()).await?,
+            let (permit, credential) = match call.admission(inner, &mut stop).await {
+                Ok(admitted) => admitted,
+                Err(cut) => return call.cut_short(cut),
             };
-            call.check_deadline()?;
-            let outcome =
-                attempt::run(inner, request, call.idempotency_key.as_ref(), call.sent, call.remaining())
-                    .await;
-            drop(permit);
-            call.sent += 1;
+            let (key, remaining) = (call.idempotency_key.as_ref(), call.remaining());
+            let outcome = attempt::run(inner, request, &uri, credential, key, call.sent, remaining).await;
+            call.sent = call.sent.saturating_add(1);
             let failure = match outcome {
-                Ok(response) => return Ok(call.finish(response)),
+                Ok(response) => return Ok(call.finish("ok", response)),
                 Err(failure) => failure,
             };
             call.delivery = call.delivery.max(failure.delivery());
-            let verdict = if failure.is_auth() { Verdict::Fail } else { decide(&failure.evidence(request)) };
-            let throttled = matches!(failure.status(), Some(429 | 402));
+            let verdict = decide(&failure.evidence(request));
+            let paused = match verdict {
+                Verdict::Retry(RetryCause::Billing) if policy.is_enabled() => {
+                    inner.billing.pause(policy.billing_pause, || failure.billing_text())
+                }
+                _ => None,
+            };
+            let throttled = failure.status() == Some(429) || paused.is_some();
             if throttled && let Some(gate) = &request.gate {
                 gate.throttled(failure.retry_after());
             }
-            let Verdict::Retry(cause) = verdict else { return call.fail(failure, None) };
-            if !policy.is_enabled() {
-                return call.fail(failure, None);
-            }
+            // Only now: whoever waits for this permit must find the gate closed already.
+            drop(permit);
+            let cause = match verdict {
+                Verdict::Retry(cause) if policy.is_enabled() => cause,
+                _ => return call.fail(failure, None),
+            };
+            let mut token = None;
             let wait = match cause {
-                RetryCause::Billing => {
-                    match inner.billing.pause(policy.billing_pause, &failure.billing_text()) {
-                        Some(wait) => wait,
-                        None => {
-                            let limit = format!("billing pause of {} s", policy.billing_pause.as_secs());
-                            return call.fail(failure, Some(limit));
-                        }
+                RetryCause::Billing => match paused {
+                    Some(wait) => wait,
+                    None => {
+                        let limit = format!("billing pause of {} s", seconds(policy.billing_pause));
+                        return call.fail(failure, Some(limit));
                     }
-                }
+                },
                 RetryCause::Throttled if request.gate.is_some() => Duration::ZERO,
                 _ => {
                     if let Some(limit) = call.count_failure(policy) {
                         return call.fail(failure, Some(limit));
                     }
                     let backoff = policy.backoff.delay(call.counted - 1, inner.jitter.next());
-                    failure.retry_after().unwrap_or(backoff).max(inner.budget.take())
+                    let reserved = token.insert(inner.budget.reserve());
+                    failure.retry_after().unwrap_or(backoff).max(reserved.wait())
                 }
             };
             // The gate does the waiting for throttled calls, and for billing pauses where there is one.
             let wait = if request.gate.is_some() && throttled { Duration::ZERO } else { wait };
-            if call.remaining().is_some_and(|remaining| remaining < wait) {
-                let limit =
-                    format!("deadline of {:.1} s", request.deadline.unwrap_or_default().as_secs_f64());
-                return call.fail(failure, Some(limit));
+            if call.remaining().is_some_and(|remaining| remaining <= wait) {
+                let limit = call.deadline_text();
+                return call.fail(failure, limit);
             }
             call.announce_retry(cause, &failure, wait);
-            if !wait.is_zero() {
-                call.wait(&mut stop, tokio::time::sleep(wait)).await?;
+            call.last = Some(failure);
+            if !wait.is_zero()
+                && let Err(cut) = call.wait(&mut stop, tokio::time::sleep(wait)).await
+            {
+                return call.cut_short(cut);
+            }
+            if let Some(token) = token {
+                token.spend();
             }
         }
     }
+}
+
+/// The address of a request. A path that makes no URI is the caller's mistake and is found before anything is sent.
+fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpError> {
+    Uri::from_maybe_shared(Bytes::from(base_url.join(&request.path))).map_err(|e| {
+        HttpError::new(HttpErrorKind::InvalidRequest, request.operation, format!("the path is unusable: {e}"))
+            .with_source(e)
+    })
+}
+
+/// A duration in seconds, without needless digits.
+pub(crate) fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// Why a call ended between two attempts.
+enum CutShort {
+    /// The caller no longer wants the answer.
+    Stopped,
+    /// The deadline of the call passed.
+    OutOfTime,
+    /// There is no credential.
+    NoCredential(AuthError),
 }
 
 /// The progress of one call.
@@ -158,9 +193,13 @@ struct Call<'a> {
     request: &'a ApiRequest,
     started: Instant,
     idempotency_key: Option<HeaderValue>,
+    /// Attempts made.
     sent: u32,
+    /// Failures that count against the policy.
     counted: u32,
     first_failure: Option<Instant>,
+    /// What became of the last attempt.
+    last: Option<AttemptFailure>,
     delivery: Delivery,
 }
 
@@ -175,6 +214,7 @@ impl<'a> Call<'a> {
             sent: 0,
             counted: 0,
             first_failure: None,
+            last: None,
             delivery: Delivery::NeverSent,
         }
     }
@@ -187,16 +227,26 @@ impl<'a> Call<'a> {
         Instant::now().saturating_duration_since(self.started)
     }
 
-    fn check_deadline(&self) -> Result<(), HttpError> {
-        match self.remaining() {
-            Some(Duration::ZERO) => Err(self.out_of_time()),
-            _ => Ok(()),
-        }
+    fn deadline_text(&self) -> Option<String> {
+        self.request.deadline.map(|deadline| format!("deadline of {} s", seconds(deadline)))
     }
 
-    fn out_of_time(&self) -> HttpError {
-        HttpError::new(HttpErrorKind::Timeout, self.request.operation, "the deadline of the call passed")
-            .after(self.sent, self.elapsed(), self.delivery)
+    /// Everything an attempt needs first: the caller's interest, a place at the gate, and a credential, which is
+    /// fetched last so that it is fresh.
+    async fn admission(
+        &self,
+        inner: &Inner,
+        stop: &mut Option<Stop<'_>>,
+    ) -> Result<(AttemptPermit, Option<HeaderValue>), CutShort> {
+        let permit = match &self.request.gate {
+            None => AttemptPermit::free(),
+            Some(gate) => self.wait(stop, gate.admit()).await?,
+        };
+        let credential = self.wait(stop, inner.auth.credential()).await?.map_err(CutShort::NoCredential)?;
+        match self.remaining() {
+            Some(Duration::ZERO) => Err(CutShort::OutOfTime),
+            _ => Ok((permit, credential)),
+        }
     }
 
     /// Waits for `ready`, the deadline or the caller's loss of interest, whichever is first.
@@ -204,7 +254,7 @@ impl<'a> Call<'a> {
         &self,
         stop: &mut Option<Stop<'_>>,
         ready: impl Future<Output = T>,
-    ) -> Result<T, HttpError> {
+    ) -> Result<T, CutShort> {
         let stopped = async {
             match stop {
                 Some(stop) => stop.as_mut().await,
@@ -219,10 +269,9 @@ impl<'a> Call<'a> {
         };
         tokio::select! {
             biased;
-            () = stopped => Err(HttpError::new(HttpErrorKind::Abandoned, self.request.operation, "the caller gave up")
-                .after(self.sent, self.elapsed(), self.delivery)),
+            () = stopped => Err(CutShort::Stopped),
             value = ready => Ok(value),
-            () = out_of_time => Err(self.out_of_time()),
+            () = out_of_time => Err(CutShort::OutOfTime),
         }
     }
 
@@ -237,29 +286,28 @@ impl<'a> Call<'a> {
             return Some(format!("limit of {most} retries"));
         }
         let failing = now.saturating_duration_since(first);
-        match policy.max_elapsed {
-            Some(limit) if failing >= limit && self.counted > 1 => {
-                Some(format!("limit of {} s since the first failure", limit.as_secs()))
-            }
-            _ => None,
-        }
+        policy
+            .max_elapsed
+            .filter(|limit| failing >= *limit)
+            .map(|limit| format!("limit of {} s since the first failure", seconds(limit)))
     }
 
     fn announce_retry(&self, cause: RetryCause, failure: &AttemptFailure, wait: Duration) {
         let operation = self.request.operation;
         metrics::counter!("tinkex_http_retries_total", "operation" => operation, "cause" => cause.label())
             .increment(1);
-        let (cause, wait_ms) = (cause.label(), wait.as_millis() as u64);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let (cause, attempt) = (cause.label(), self.sent);
         if self.counted <= 1 {
-            tracing::debug!(operation, cause, wait_ms, attempt = self.sent, "retrying: {failure}");
+            tracing::debug!(operation, cause, wait_ms, attempt, "retrying: {failure}");
         } else {
-            tracing::warn!(operation, cause, wait_ms, attempt = self.sent, "still retrying: {failure}");
+            tracing::warn!(operation, cause, wait_ms, attempt, "still retrying: {failure}");
         }
     }
 
-    fn finish(self, response: attempt::RawResponse) -> ApiResponse {
+    fn finish(self, outcome: &'static str, response: attempt::RawResponse) -> ApiResponse {
         let elapsed = self.elapsed();
-        record(self.request.operation, "ok", elapsed);
+        record(self.request.operation, outcome, elapsed);
         ApiResponse {
             status: response.status,
             headers: response.headers,
@@ -271,21 +319,60 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Ends the call with the failure of its last attempt, and with the limit that kept it from trying again.
     fn fail(self, failure: AttemptFailure, limit: Option<String>) -> Result<ApiResponse, HttpError> {
-        let elapsed = self.elapsed();
         match failure {
             AttemptFailure::Status(response) if self.request.any_status => {
-                record(self.request.operation, "status", elapsed);
-                Ok(self.finish(*response))
+                Ok(self.finish("status", *response))
             }
             failure => {
-                record(self.request.operation, failure.label(), elapsed);
-                Err(failure
-                    .into_error(self.request.operation)
-                    .after(self.sent, elapsed, self.delivery)
-                    .gave_up(limit))
+                // An attempt that was cut off by the deadline must not look like one that had its full time.
+                let limit = limit.or_else(|| {
+                    let cut_off = failure.is_timeout() && self.remaining() == Some(Duration::ZERO);
+                    cut_off.then(|| self.deadline_text()).flatten()
+                });
+                let label = failure.label();
+                let error = failure.into_error(self.request.operation).gave_up(limit);
+                Err(self.end(label, error))
             }
         }
+    }
+
+    /// Ends the call where no further attempt was made. What the last attempt met, if there was one, says more than
+    /// "out of time", so it is the error then.
+    fn cut_short(mut self, why: CutShort) -> Result<ApiResponse, HttpError> {
+        let operation = self.request.operation;
+        let last = self.last.take();
+        let (label, error) = match (why, last) {
+            (CutShort::OutOfTime, Some(failure)) => {
+                let limit = self.deadline_text();
+                return self.fail(failure, limit);
+            }
+            (CutShort::OutOfTime, None) => {
+                let text = "the deadline of the call passed before its first attempt";
+                let error = HttpError::new(HttpErrorKind::Timeout, operation, text);
+                ("deadline", error.gave_up(self.deadline_text()))
+            }
+            (CutShort::Stopped, last) => {
+                let error = HttpError::new(HttpErrorKind::Abandoned, operation, "the caller gave up");
+                let error = match last {
+                    Some(failure) => error.with_source(failure.into_error(operation)),
+                    None => error,
+                };
+                ("abandoned", error)
+            }
+            (CutShort::NoCredential(error), _) => {
+                let text = error.to_string();
+                ("auth", HttpError::new(HttpErrorKind::Auth, operation, text).with_source(error))
+            }
+        };
+        Err(self.end(label, error))
+    }
+
+    fn end(self, outcome: &'static str, error: HttpError) -> HttpError {
+        let elapsed = self.elapsed();
+        record(self.request.operation, outcome, elapsed);
+        error.after(self.sent, elapsed, self.delivery)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
 use crate::{TransportError, TransportErrorKind};
 
@@ -10,8 +12,22 @@ use crate::{TransportError, TransportErrorKind};
 pub(crate) const ACCEPTED: &str =
     if cfg!(feature = "zstd") { "gzip, deflate, zstd" } else { "gzip, deflate" };
 
+/// Decodes a body as its headers say, and takes out of them what is no longer true.
+pub(crate) fn undo(headers: &mut HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, TransportError> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(body);
+    }
+    // Several header lines are one list.
+    let lines = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    let codings = String::from_utf8_lossy(&lines.join(&b',')).into_owned();
+    let body = decode(body, &codings, limit)?;
+    headers.remove(CONTENT_ENCODING);
+    headers.remove(CONTENT_LENGTH);
+    Ok(body)
+}
+
 /// Decodes a body by the codings its header names, last one first; at most `limit` bytes come out.
-pub(crate) fn decode(body: Bytes, codings: &str, limit: usize) -> Result<Bytes, TransportError> {
+fn decode(body: Bytes, codings: &str, limit: usize) -> Result<Bytes, TransportError> {
     let mut body = body;
     for coding in codings.rsplit(',').map(str::trim).filter(|coding| !coding.is_empty()) {
         if body.is_empty() {
@@ -20,6 +36,7 @@ pub(crate) fn decode(body: Bytes, codings: &str, limit: usize) -> Result<Bytes, 
         body = match coding.to_ascii_lowercase().as_str() {
             "identity" => body,
             "gzip" | "x-gzip" => read(flate2::read::MultiGzDecoder::new(&body[..]), coding, limit)?,
+            // The zlib form only (RFC 9110, 8.4.1.2). The bare stream has no checksum: garbage may pass for it.
             "deflate" => read(flate2::read::ZlibDecoder::new(&body[..]), coding, limit)?,
             #[cfg(feature = "zstd")]
             "zstd" => {

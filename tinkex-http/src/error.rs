@@ -17,7 +17,8 @@ use crate::{ApiResponse, TransportError, TransportErrorKind};
 pub enum HttpErrorKind {
     /// No connection to the server could be made.
     Connect,
-    /// An attempt, or the call as a whole, ran out of time.
+    /// An attempt ran out of time, or the call did before its first attempt. (A call that does later ends with what
+    /// its last attempt met, and names the deadline as its limit.)
     Timeout,
     /// The connection broke before the response was complete.
     Interrupted,
@@ -171,7 +172,7 @@ impl HttpError {
         self.0.retry_after
     }
 
-    /// How many attempts were made.
+    /// How many attempts were made; 0 where nothing was sent.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -181,7 +182,7 @@ impl HttpError {
         self.0.elapsed
     }
 
-    /// The limit that ended the retries, where one did.
+    /// The limit that ended the call, where one did: of retries, of time, of a billing pause, or the deadline.
     pub fn limit(&self) -> Option<&str> {
         self.0.limit.as_deref()
     }
@@ -191,7 +192,7 @@ impl HttpError {
         self.0.delivery
     }
 
-    /// The body of the response, at most 64 KiB of it.
+    /// The body of the response, decompressed, at most 64 KiB of it, and without the credential where it echoed it.
     pub fn body(&self) -> &Bytes {
         &self.0.body
     }
@@ -245,14 +246,14 @@ pub(crate) fn body_category(body: &[u8]) -> Option<ErrorCategory> {
     struct Categorised {
         category: Option<String>,
     }
-    if body.first() != Some(&b'{') {
+    if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     serde_json::from_slice::<Categorised>(body).ok()?.category.map(|text| ErrorCategory::parse(&text))
 }
 
 /// What an error body says to people: its `detail`, `message` or `error` where it is JSON with one, else its text;
-/// at most 500 characters.
+/// one line of at most 500 characters.
 pub(crate) fn body_message(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Said {
@@ -261,14 +262,27 @@ pub(crate) fn body_message(body: &[u8]) -> String {
         error: Option<serde_json::Value>,
     }
     let said = serde_json::from_slice::<Said>(body).ok();
-    let value = said.and_then(|said| said.detail.or(said.message).or(said.error));
-    let text = match value {
-        Some(serde_json::Value::String(text)) => text,
-        Some(value) => value.to_string(),
-        None => String::from_utf8_lossy(body).trim().to_owned(),
-    };
+    match said.and_then(|said| said.detail.or(said.message).or(said.error)) {
+        Some(serde_json::Value::String(text)) => one_line(&text),
+        Some(value) => one_line(&value.to_string()),
+        None => body_excerpt(body),
+    }
+}
+
+/// The beginning of a body, as one line of at most 500 characters.
+pub(crate) fn body_excerpt(body: &[u8]) -> String {
+    // No character takes more than four bytes; a long body need not be looked at beyond that.
+    let beginning = body.trim_ascii_start();
+    let cut = beginning.get(..4 * (KEPT_MESSAGE + 1)).unwrap_or(beginning);
+    one_line(&String::from_utf8_lossy(cut))
+}
+
+/// Line breaks and other control characters would let a server write log lines of its own.
+fn one_line(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let text = text.trim();
     match text.char_indices().nth(KEPT_MESSAGE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        Some((end, _)) => text[..end].chars().map(clean).chain(['…']).collect(),
+        None => text.chars().map(clean).collect(),
     }
 }

@@ -24,7 +24,9 @@ pub trait AttemptGate: Send + Sync {
     /// Waits until an attempt may start. Must be cancel-safe.
     fn admit(&self) -> Admission<'_>;
 
-    /// The server answered 429 (or a billing pause) and gave this hint, if any.
+    /// The server answered 429, or 402 and the call waits for the billing pause to end, and gave this hint, if any.
+    /// Called while the attempt's permit is still held, so that the next in line finds the gate closed. A 429 is told
+    /// whether or not the call is tried again (C-3).
     fn throttled(&self, hint: Option<Duration>);
 }
 
@@ -110,8 +112,13 @@ impl BackoffGate {
         gate
     }
 
-    /// Closes the gate for at least `penalty` from now.
+    /// No window is longer, whatever was asked: the gate belongs to the whole process, and a mistaken unit must not
+    /// close it for good.
+    pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+    /// Closes the gate for at least `penalty` from now; for a day at most. A window that ends later stays as it is.
     pub fn penalise(&self, penalty: Duration) {
+        let penalty = penalty.min(Self::LONGEST_WINDOW);
         let end = Instant::now().saturating_duration_since(self.origin).saturating_add(penalty);
         let end = nanoseconds(end);
         if self.until.fetch_max(end, Ordering::AcqRel) < end {
@@ -134,7 +141,10 @@ impl BackoffGate {
 
     /// Whether a window runs or ended less than `window` ago.
     pub fn throttled_within(&self, window: Duration) -> bool {
-        self.until().is_some_and(|until| Instant::now().saturating_duration_since(until) < window)
+        self.until().is_some_and(|until| match Instant::now().checked_duration_since(until) {
+            Some(since) => since < window,
+            None => true,
+        })
     }
 
     /// Waits until the gate is open; at once where it is. Waiters come out at random over a short time after the end.

@@ -49,7 +49,10 @@ pub(crate) fn for_attempt(
     let mut headers = HeaderMap::with_capacity(defaults.len() + request.headers.len() + 8);
     headers.extend(defaults.iter().map(|(name, value)| (name.clone(), value.clone())));
     headers.insert(ACCEPT, request.accept.clone());
-    headers.extend(request.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    for (name, value) in &request.headers {
+        // `extend` would append: both values would be sent.
+        headers.insert(name.clone(), value.clone());
+    }
     if let Some(content_type) = &request.content_type {
         headers.insert(CONTENT_TYPE, content_type.clone());
     }

@@ -1,5 +1,6 @@
 //! Idempotency keys (PROTOCOL 5.1).
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 /// A fresh key: `tinkex-retry-` and a random version 4 UUID. Never from the seedable generator, since two processes
@@ -8,17 +9,16 @@ pub(crate) fn fresh_key() -> HeaderValue {
     let random = fastrand::u128(..);
     let version = (random & !(0xf << 76)) | (0x4 << 76);
     let uuid = (version & !(0b11 << 62)) | (0b10 << 62);
-    let hex = format!("{uuid:032x}");
     let text = format!(
-        "tinkex-retry-{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
+        "tinkex-retry-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        uuid >> 96,
+        (uuid >> 80) & 0xffff,
+        (uuid >> 64) & 0xffff,
+        (uuid >> 48) & 0xffff,
+        uuid & 0xffff_ffff_ffff
     );
     // Hex digits and dashes are always a header value.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("tinkex-retry"))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("tinkex-retry"))
 }
 
 #[cfg(test)]

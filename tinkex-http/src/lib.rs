@@ -5,7 +5,7 @@
 //! hint or the backoff says, shares a [`BackoffGate`] and a [`RetryBudget`] with other clients, and decodes the answer.
 //! Nothing above it repeats a call, and nothing below it does.
 //!
-//! The transport is a seam of one method. [`ReqwestTransport`] (feature `reqwest`, on by default) is ready-made;
+//! The transport is a seam of one method. `ReqwestTransport` (feature `reqwest`, on by default) is ready-made;
 //! implement [`Transport`] to bring another HTTP stack. Feature `rustls` adds TLS, feature `zstd` zstd bodies.
 //!
 //! ```

@@ -11,7 +11,11 @@ use crate::Backoff;
 pub struct RetryPolicy {
     /// The most retries after the first attempt; none is no limit of count. Default 10.
     pub max_retries: Option<u32>,
-    /// Give up when the first failure lies this far back; none is no limit of time. Default 5 minutes.
+    /// Give up at the first failure that comes this long after the first one; none is no limit of time, zero is no
+    /// retry. A wait or an attempt that has begun is not cut short by it; [`ApiRequest::deadline`] does that. Default
+    /// 5 minutes.
+    ///
+    /// [`ApiRequest::deadline`]: crate::ApiRequest::deadline
     pub max_elapsed: Option<Duration>,
     /// The delays between attempts, where the server gives no hint.
     pub backoff: Backoff,

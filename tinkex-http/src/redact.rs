@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 
 const REDACTED: &str = "[REDACTED]";
 
@@ -45,20 +48,45 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
     }
 }
 
-/// Headers that must not follow a redirect to another origin: all that identify the caller.
-pub(crate) fn drop_credentials(headers: &mut HeaderMap) {
-    let secrets: Vec<HeaderName> = headers
-        .iter()
-        .filter(|(name, value)| {
-            value.is_sensitive()
-                || matches!(name.as_str(), "authorization" | "cookie" | "proxy-authorization" | "x-api-key")
-                || name.as_str().starts_with("cf-access-")
-                || name.as_str().starts_with("x-tinker-")
-                || name.as_str().starts_with("x-sdk-")
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in secrets {
+/// The same for a body, whose bytes need not be text. A JSON body may hold the credential in its escaped form.
+pub(crate) fn scrub_body(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
+    let Some(secret) = credential.map(HeaderValue::as_bytes).filter(|secret| !secret.is_empty()) else {
+        return body;
+    };
+    let escaped = serde_json::to_string(&String::from_utf8_lossy(secret)).unwrap_or_default();
+    let escaped = escaped.trim_matches('"').as_bytes();
+    let body = replaced(body, secret);
+    if escaped == secret { body } else { replaced(body, escaped) }
+}
+
+fn replaced(body: Bytes, secret: &[u8]) -> Bytes {
+    let find = |from: usize| {
+        let rest = body.get(from..).unwrap_or_default();
+        rest.windows(secret.len()).position(|window| window == secret).map(|at| from + at)
+    };
+    let Some(mut found) = find(0) else { return body };
+    let (mut out, mut done) = (Vec::with_capacity(body.len()), 0);
+    loop {
+        out.extend_from_slice(&body[done..found]);
+        out.extend_from_slice(REDACTED.as_bytes());
+        done = found + secret.len();
+        match find(done) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    out.extend_from_slice(&body[done..]);
+    out.into()
+}
+
+/// Headers that may follow a redirect to another origin: what any anonymous client says. Everything else may identify
+/// the caller, the caller's own headers included.
+const ANONYMOUS: [HeaderName; 5] = [ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT];
+
+/// Takes out every header that may identify the caller.
+pub(crate) fn keep_anonymous(headers: &mut HeaderMap) {
+    let rest: Vec<HeaderName> = headers.keys().filter(|name| !ANONYMOUS.contains(name)).cloned().collect();
+    for name in rest {
         headers.remove(name);
     }
 }

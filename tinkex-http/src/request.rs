@@ -114,7 +114,9 @@ impl ApiRequest {
         self
     }
 
-    /// Sets the time the whole call may take, over all attempts and the waits between them. Default none.
+    /// Sets the time the whole call may take, over all attempts, the waits between them and at the gate, and the
+    /// credential. A wait that would reach it is not begun. Where an attempt was made before, the error is what that
+    /// attempt met, with the deadline as its [`limit`](crate::HttpError::limit). Default none.
     #[must_use]
     pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
         self.deadline = deadline;

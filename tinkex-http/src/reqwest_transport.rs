@@ -9,7 +9,8 @@ use tinkex_types::InvalidInput;
 use crate::{Body, CallClass, Transport, TransportError, TransportErrorKind};
 
 /// Sends requests with `reqwest`. Each [`CallClass`] has connections of its own, so that neither long polls nor
-/// uploads can hold up a heartbeat. Redirects, retries, time-outs and decompression are left to the pipeline.
+/// uploads can hold up a heartbeat. It speaks HTTP/1.1: over HTTP/2 all calls of a class would share one connection
+/// and its limit of streams, and thousands of long polls would queue for it. Redirects, retries, time-outs and decompression are left to the pipeline.
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     clients: [reqwest::Client; CallClass::ALL.len()],

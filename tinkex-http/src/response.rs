@@ -1,20 +1,21 @@
 //! A response, whole and decompressed.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::HttpError;
+use crate::{HttpError, shown_headers};
 
 /// The final response of a call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ApiResponse {
     /// Its status; a 2xx unless the request asked for any.
     pub status: StatusCode,
-    /// Its headers, without `Content-Encoding` where that was undone.
+    /// Its headers; where `Content-Encoding` was undone, without it and without the length before.
     pub headers: HeaderMap,
     /// Its body, decompressed.
     pub body: Bytes,
@@ -41,5 +42,19 @@ impl ApiResponse {
     pub fn media_type(&self) -> Option<String> {
         let value = self.headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
         Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+}
+
+/// Bodies and most headers stay out: they may hold tokens and prompts.
+impl fmt::Debug for ApiResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiResponse")
+            .field("operation", &self.operation)
+            .field("status", &self.status.as_u16())
+            .field("headers", &shown_headers(&self.headers))
+            .field("body_bytes", &self.body.len())
+            .field("attempts", &self.attempts)
+            .field("elapsed", &self.elapsed)
+            .finish()
     }
 }

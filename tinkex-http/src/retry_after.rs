@@ -13,7 +13,9 @@ pub const LONGEST_HINT: Duration = Duration::from_secs(60);
 /// lies outside (0, 60 s] is no hint at all. Never negative, never unbounded (RL-6).
 pub fn retry_after(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
     let seconds = header_seconds(headers, now).or_else(|| body_seconds(body))?;
-    (seconds > 0.0 && seconds <= LONGEST_HINT.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
+    // Less than half a nanosecond rounds to nothing, which is no hint either.
+    let hint = Duration::try_from_secs_f64(seconds).ok()?;
+    (!hint.is_zero() && seconds <= LONGEST_HINT.as_secs_f64()).then_some(hint)
 }
 
 fn header_seconds(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
@@ -50,7 +52,7 @@ fn body_seconds(body: &[u8]) -> Option<f64> {
     struct Hint {
         retry_after_ms: Option<f64>,
     }
-    if body.first() != Some(&b'{') {
+    if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     serde_json::from_slice::<Hint>(body).ok()?.retry_after_ms.map(|ms| ms / 1000.0)

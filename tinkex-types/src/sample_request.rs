@@ -128,6 +128,12 @@ impl SampleRequest {
                 Chunk::Image(image) if image.data.is_empty() => {
                     return Err(InvalidInput::new("prompt", "must not contain an image without bytes"));
                 }
+                Chunk::ImageAssetPointer(pointer) if pointer.location.trim().is_empty() => {
+                    return Err(InvalidInput::new(
+                        "prompt",
+                        "must not contain an image asset without a location",
+                    ));
+                }
                 Chunk::Audio(audio) if audio.shape().is_none() => {
                     return Err(InvalidInput::new("prompt", "contains audio whose DMel header is malformed"));
                 }

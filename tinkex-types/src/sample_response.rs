@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::{DecodeError, TensorData, Tokens, proto, tensor};
+use crate::{DecodeError, TensorData, Tokens, lenient, proto, tensor};
 
 /// The result of one sampling request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,10 +111,10 @@ impl SampleResponse {
             serde_json::from_slice(text).map_err(|e| DecodeError::new("sample response", e))?;
         Ok(Self {
             sequences: json.sequences.into_iter().map(SampledSequence::from).collect(),
-            prompt_logprobs: json.prompt_logprobs,
-            topk_prompt_logprobs: json.topk_prompt_logprobs.map(rows),
+            prompt_logprobs: json.prompt_logprobs.filter(|l| !l.is_empty()),
+            topk_prompt_logprobs: json.topk_prompt_logprobs.and_then(rows),
             target_prompt_logprobs: json.target_prompt_logprobs,
-            prompt_cache_hit_tokens: json.prompt_cache_hit_tokens.unwrap_or_default(),
+            prompt_cache_hit_tokens: json.prompt_cache_hit_tokens,
             prompt_alt_tokens: json
                 .prompt_alt_tokens
                 .map(|a| PromptAltTokens { tokens: a.tokens, logprobs: a.logprobs }),
@@ -126,16 +126,16 @@ impl SampleResponse {
     /// What the server sent stays in [`raw_prompt_logprobs`](Self::raw_prompt_logprobs).
     pub fn align_prompt_logprobs(&mut self, prompt_tokens: usize) {
         let Some(logprobs) = &mut self.prompt_logprobs else { return };
-        let raw = logprobs.clone();
-        if logprobs.len() + 1 == prompt_tokens {
-            logprobs.insert(0, None);
-        } else if logprobs.len() == prompt_tokens
-            && let Some(first) = logprobs.first_mut()
-        {
-            *first = None;
+        let missing = logprobs.len() + 1 == prompt_tokens;
+        let filled = logprobs.len() == prompt_tokens && matches!(logprobs.first(), Some(Some(_)));
+        if !missing && !filled {
+            return;
         }
-        if *logprobs != raw {
-            self.raw_prompt_logprobs = Some(raw);
+        self.raw_prompt_logprobs = Some(logprobs.clone());
+        if missing {
+            logprobs.insert(0, None);
+        } else if let Some(first) = logprobs.first_mut() {
+            *first = None;
         }
     }
 
@@ -211,9 +211,10 @@ fn topk_from_proto(
 struct JsonResponse {
     sequences: Vec<JsonSequence>,
     prompt_logprobs: Option<Vec<Option<f32>>>,
-    topk_prompt_logprobs: Option<Vec<Option<Vec<JsonCell>>>>,
+    topk_prompt_logprobs: Option<Vec<JsonRow>>,
     target_prompt_logprobs: Option<TensorData>,
-    prompt_cache_hit_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    prompt_cache_hit_tokens: u32,
     prompt_alt_tokens: Option<JsonAltTokens>,
 }
 
@@ -228,8 +229,11 @@ struct JsonSequence {
     tokens: Tokens,
     logprobs: Option<Vec<Option<f32>>>,
     stop_reason: Option<String>,
-    topk_logprobs: Option<Vec<Option<Vec<JsonCell>>>>,
+    topk_logprobs: Option<Vec<JsonRow>>,
 }
+
+/// The top-k cells of one position. Some servers fill rows up with nulls.
+type JsonRow = Option<Vec<Option<JsonCell>>>;
 
 /// A top-k cell: `[id, logprob]` or `{"token_id", "logprob"}`.
 #[derive(Deserialize)]
@@ -249,8 +253,10 @@ impl From<JsonCell> for TokenLogprob {
     }
 }
 
-fn rows(json: Vec<Option<Vec<JsonCell>>>) -> Vec<Option<Vec<TokenLogprob>>> {
-    json.into_iter().map(|row| row.map(|cells| cells.into_iter().map(TokenLogprob::from).collect())).collect()
+/// No rows are none, as in the protobuf form.
+fn rows(json: Vec<JsonRow>) -> Option<Vec<Option<Vec<TokenLogprob>>>> {
+    let row = |cells: Vec<Option<JsonCell>>| cells.into_iter().flatten().map(TokenLogprob::from).collect();
+    (!json.is_empty()).then(|| json.into_iter().map(|cells| cells.map(row)).collect())
 }
 
 impl From<JsonSequence> for SampledSequence {
@@ -262,7 +268,7 @@ impl From<JsonSequence> for SampledSequence {
                 .filter(|l| !l.is_empty())
                 .map(|l| l.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect()),
             stop_reason: json.stop_reason.map(StopReason::from).unwrap_or_default(),
-            topk_logprobs: json.topk_logprobs.map(rows),
+            topk_logprobs: json.topk_logprobs.and_then(rows),
             sequence_id: None,
         }
     }

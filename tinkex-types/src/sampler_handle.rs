@@ -27,8 +27,9 @@ pub struct SamplerHandle {
     pub record_stability_info: bool,
 }
 
-/// The connection part of a [`SamplerHandle`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The connection part of a [`SamplerHandle`]. Its headers may be secrets: they travel in the handle, and only their
+/// names are in its `Debug`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct HandleHolder {
     /// The service.
     pub base_url: String,
@@ -44,6 +45,17 @@ pub struct HandleHolder {
     /// Always null: a handle carries no credential.
     #[serde(default)]
     pub api_key: Option<()>,
+}
+
+impl fmt::Debug for HandleHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandleHolder")
+            .field("base_url", &self.base_url)
+            .field("default_headers_overrides", &self.default_headers_overrides.keys())
+            .field("client_config", &self.client_config)
+            .field("client_dynamic_config", &self.client_dynamic_config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Display for SamplerHandle {

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::Error as _;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Number;
 
 use crate::{DecodeError, InvalidInput, proto};
 
@@ -275,31 +276,38 @@ impl Serialize for TensorData {
 
 #[derive(Deserialize)]
 struct JsonTensor {
-    data: Vec<Option<f64>>,
+    // Numbers as they were written: a float64 cannot hold every int64.
+    data: Vec<Option<Number>>,
     dtype: DType,
     shape: Option<Vec<u64>>,
     sparse_crow_indices: Option<Vec<i64>>,
     sparse_col_indices: Option<Vec<i64>>,
 }
 
-#[derive(Deserialize)]
-struct JsonIntTensor {
-    data: Vec<i64>,
+/// An integer, also where it was written as a float, as some servers do.
+fn integer(number: &Number) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    let whole = || number.as_f64().filter(|v| v.fract() == 0.0 && v.abs() <= EXACT).map(|v| v as i64);
+    number.as_i64().or_else(whole)
 }
 
 impl<'de> Deserialize<'de> for TensorData {
+    /// Reads the JSON form. A null among floats is NaN; among integers it is an error, and so is a fraction.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Integers are read as integers, since a float64 cannot hold every int64.
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let ints = JsonIntTensor::deserialize(&value).ok();
-        let tensor = JsonTensor::deserialize(value).map_err(D::Error::custom)?;
-        let values = match (tensor.dtype, ints) {
-            (DType::Int64, Some(ints)) => TensorValues::Int64(ints.data.into()),
-            (DType::Int64, None) => {
-                TensorValues::Int64(tensor.data.iter().map(|v| v.unwrap_or_default() as i64).collect())
+        let tensor = JsonTensor::deserialize(deserializer)?;
+        let values = match tensor.dtype {
+            DType::Int64 => {
+                let read = |v: &Option<Number>| {
+                    v.as_ref()
+                        .and_then(integer)
+                        .ok_or_else(|| D::Error::custom("int64 data must be whole numbers"))
+                };
+                TensorValues::Int64(tensor.data.iter().map(read).collect::<Result<_, _>>()?)
             }
-            (DType::Float32, _) => {
-                TensorValues::Float32(tensor.data.iter().map(|v| v.map_or(f32::NAN, |v| v as f32)).collect())
+            DType::Float32 => {
+                let read =
+                    |v: &Option<Number>| v.as_ref().and_then(Number::as_f64).map_or(f32::NAN, |v| v as f32);
+                TensorValues::Float32(tensor.data.iter().map(read).collect())
             }
         };
         let csr = match (tensor.sparse_crow_indices, tensor.sparse_col_indices) {

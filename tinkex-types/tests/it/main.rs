@@ -1,0 +1,17 @@
+//! Integration tests of the wire types: golden vectors, bodies, results, validation, properties.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
+
+mod config;
+mod estimates;
+mod futures;
+mod handles;
+mod properties;
+mod requests;
+mod results;
+mod schema;
+mod sessions;
+mod sharing;
+mod support;
+mod tensors;
+mod validation;
