@@ -22,7 +22,9 @@
 //! # Environment
 //!
 //! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS` and
-//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`. Nothing else in this crate reads the environment.
+//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`. Nothing else in this crate reads the environment, but for
+//! `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
+//! `XDG_CACHE_HOME` and `HOME`.
 
 mod cancellation;
 mod configuration;
@@ -30,6 +32,8 @@ mod dispatch;
 mod endpoints;
 mod environment;
 mod error;
+#[cfg(feature = "tokenizers")]
+mod hf_tokenizer;
 mod holder;
 mod inflight;
 mod owned_task;
@@ -39,6 +43,8 @@ mod service;
 mod session;
 
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "tokenizers")]
+pub use hf_tokenizer::{HfTokenizer, TokenizerName};
 pub use inflight::{InflightRequest, Stage};
 pub use rest::RestClient;
 pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
@@ -59,3 +65,8 @@ pub use tinkex_types::{
     StopReason, SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer,
     TokenizerError, Tokens,
 };
+
+/// The code of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

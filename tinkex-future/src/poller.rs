@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tinkex_types::{ClientKind, ErrorCategory, QueueStateChange, QueueStateObserver, RequestType};
+use tinkex_types::{ClientKind, ErrorCategory, QueueStateObserver, RequestType};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Answer;

@@ -206,9 +206,8 @@ fn work_gate(core: &Core, body: &Value) -> Result<(), String> {
 }
 
 fn requests(core: &Core, query: &str) -> Value {
-    let route = query.split('&').find_map(|pair| pair.strip_prefix("route=")).unwrap_or("**");
-    // The characters of route patterns that clients like to escape.
-    let route = RoutePattern::new(&route.replace("%2F", "/").replace("%2f", "/").replace("%2A", "*"));
+    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "route");
+    let route = RoutePattern::new(asked.as_ref().map_or("**", |(_, pattern)| pattern));
     let requests = core.state().log.requests(&route);
     let entries = requests.iter().map(|request| {
         json!({

@@ -5,9 +5,10 @@
 //! [`FakeServer::listen`] is a real HTTP/1.1 server on 127.0.0.1, for any client in any language; faults happen on
 //! the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
 //!
-//! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of the
-//! open servers ([`service::Dialect`]), with samples from a small [language model](model). On top are scripts: for a route, what happens to the
-//! first request, the second, and so on. Whatever no script speaks for, the behaviour answers.
+//! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
+//! the open servers ([`service::Dialect`]), with samples from a small [language model](model). On top are scripts:
+//! for a route, what happens to the first request, the second, and so on. Whatever no script speaks for, the
+//! behaviour answers.
 //!
 //! # Testing your own code
 //!

@@ -99,6 +99,13 @@ def heartbeats(lab: Lab) -> None:
     equal(lab.log.containing("heartbeat failed"), [], "heartbeat warnings")
 
 
+@check("JWT off: every request of the run carries the key, none asks for a token")
+def static_key(lab: Lab) -> None:
+    equal(lab.control.requests("auth/token"), [], "token exchanges")
+    without = [row["route"] for row in lab.control.requests() if not row["headers"].get("x-api-key")]
+    equal(without, [], "requests without a key")
+
+
 @check("the server's own verdict: every scripted step was used, nothing was violated")
 def verdict(lab: Lab) -> None:
     equal(lab.control.call("GET", "/control/verify"), {"ok": True, "violations": [], "leftovers": []}, "the verdict")

@@ -79,7 +79,7 @@ def joined(lab: Lab) -> None:
     for counter in (1, 2):
         mark = lab.control.mark()
         found = in_second_process("handle", sampler.get_sampler_handle())
-        (request,) = lab.control.requests("join_sampling_session", mark)
+        request = lab.control.only("join_sampling_session", mark)
         equal(request["json"]["sampling_session_id"], sampler._sampling_session_id, "the joined sampler")
         first, _ = compare(lab, sampler, found, mark)
         equal(first, counter * BLOCK, "the first number of the clone")

@@ -186,7 +186,7 @@ def on_the_wire(lab: Lab) -> None:
             "prompt_logprobs_last_n": 3,
         },
     )
-    (request,) = lab.control.requests("asample", mark)
+    request = lab.control.only("asample", mark)
     body = request["json"]
     equal(
         body["sampling_params"],

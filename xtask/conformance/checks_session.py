@@ -18,7 +18,7 @@ def configs(lab: Lab) -> None:
     equal(holder.get_client_config().sample_max_concurrent_requests, 123, "a flag of client/config")
     equal(holder.get_client_dynamic_config().sample_cancel_max_batch_size, 7, "a flag of client/dynamic_config")
     for route in ("client/config", "client/dynamic_config"):
-        (request,) = lab.control.requests(route, mark)
+        request = lab.control.only(route, mark)
         equal(request["json"], {"sdk_version": SDK}, f"the body of {route}")
 
 
@@ -34,7 +34,7 @@ def config_defaults(lab: Lab) -> None:
     equal(lab.main_service.holder.get_client_dynamic_config().sample_cancel_enabled, False, "cancellation")
 
 
-@check("start-up: config, dynamic config, session, in this order, and no token exchange with JWT off")
+@check("start-up: config, dynamic config, session, in this order")
 def start_up(lab: Lab) -> None:
     mark = lab.control.mark()
     service = lab.service(user_metadata={"suite": "conformance"}, project_id="project-1", display_name="a run")
@@ -46,7 +46,6 @@ def start_up(lab: Lab) -> None:
     equal(body["user_metadata"], {"suite": "conformance"}, "user_metadata")
     equal((body["project_id"], body["display_name"]), ("project-1", "a run"), "project and name")
     equal((body["sdk_version"], body["type"]), (SDK, "create_session"), "version and type")
-    equal(lab.control.requests("auth/token"), [], "token exchanges")
     expect(session != lab.main_service.holder.get_session_id(), "two services share a session")
 
 
@@ -57,7 +56,7 @@ def finish(lab: Lab) -> None:
     beat = {"session_id": session, "type": "session_heartbeat"}
     equal(lab.control.status("POST", "session_heartbeat", beat), 200, "a heartbeat of the open session")
     service.close("errored", detail="on purpose").future().result(WAIT)
-    (request,) = lab.control.requests(f"sessions/{session}/finish")
+    request = lab.control.only(f"sessions/{session}/finish")
     equal(request["json"], {"reason": {"type": "errored"}, "detail": "on purpose"}, "the finish body")
     equal(lab.control.status("POST", "session_heartbeat", beat), 410, "a heartbeat of the finished session")
 
@@ -105,10 +104,10 @@ def from_base_model(lab: Lab) -> None:
 def from_path(lab: Lab) -> None:
     mark = lab.control.mark()
     sampler = lab.new_sampler(lab.main_service, model_path=PATH)
-    (created,) = lab.control.requests("create_sampling_session", mark)
+    created = lab.control.only("create_sampling_session", mark)
     equal(created["json"]["model_path"], PATH, "the path")
     expect("base_model" not in created["json"], "a base model was sent")
-    (asked,) = lab.control.requests(f"samplers/{sampler._sampling_session_id}", mark)
+    asked = lab.control.only(f"samplers/{sampler._sampling_session_id}", mark)
     equal(asked["method"], "GET", "how the sampler is looked up")
     expect(sampler.get_base_model(), "no base model")
     record = sampler._get_sampler_submit().future().result(WAIT)

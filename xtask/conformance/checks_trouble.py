@@ -29,7 +29,9 @@ def backpressure(lab: Lab) -> None:
     elapsed = time.monotonic() - start
     # 0.38.0 waits one second of its own whatever the server says (PROTOCOL 15.4), checking once per second.
     expect(0.9 <= elapsed < 4, f"waited {elapsed:.2f} s")
-    first, second = lab.control.requests("asample", mark)
+    rows = lab.control.requests("asample", mark)
+    equal(len(rows), 2, "submissions")
+    first, second = rows
     equal(first["json"], second["json"], "the body of the repeated request")
     keys = [row["headers"].get("x-idempotency-key") for row in (first, second)]
     expect(keys[0] != keys[1], "one idempotency key for both")
@@ -60,7 +62,7 @@ def repeated_submission(lab: Lab) -> None:
     sampler = own_sampler(lab)
     mark = lab.control.mark()
     lab.sample(sampler=sampler, seed=4)
-    (request,) = lab.control.requests("asample", mark)
+    request = lab.control.only("asample", mark)
     body = {**request["json"], "seq_id": 1, "num_samples": 2}
     headers = {"X-API-Key": "tml-conformance-0123456789"}
     first, second = (lab.control.call("POST", "/api/v1/asample", body, headers) for _ in range(2))
@@ -72,9 +74,20 @@ def repeated_submission(lab: Lab) -> None:
 def paused(lab: Lab, steps: list[dict[str, object]], line: str) -> None:
     """Plays `steps` on retrieve_future and expects exactly one pause line, and the right sample."""
     sampler, answer = own_sampler(lab), wanted(lab)
+    observed: list[tuple[str, str | None]] = []
+    built_in = sampler.on_queue_state_change
+
+    def observer(state: object, reason: str | None) -> None:
+        observed.append((state.value, reason))
+        built_in(state, reason)
+
+    sampler.on_queue_state_change = observer
     mark = lab.control.mark()
     lab.control.script("retrieve_future", steps)
     equal(lab.sample(sampler=sampler, **GREEDY).sequences[0].tokens, answer, "the sample after a pause")
+    bodies = [step["json"] for step in steps]
+    calls = [(body["queue_state"], body.get("queue_state_reason")) for body in bodies]
+    equal(observed, [*calls, ("active", None)], "the observer's calls")
     line = f"Sampling is paused for sampler {sampler._sampling_session_id}. Reason: {line}"
     found = lab.log.containing(sampler._sampling_session_id, "WARNING")
     equal([text for text in found if "paused" in text], [line], "pause lines")
@@ -134,7 +147,7 @@ def failures(lab: Lab) -> None:
         except tinker.RequestFailedError as error:
             equal(error.category.value, category, "the category")
             expect(f"failed on purpose: {category}" in str(error), f"the message is {error}")
-            (poll,) = lab.control.requests("retrieve_future", mark)
+            poll = lab.control.only("retrieve_future", mark)
             equal(error.request_id, poll["json"]["request_id"], "the request id")
         else:
             raise AssertionError(f"no error of category {category}")

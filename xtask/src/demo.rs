@@ -10,8 +10,7 @@ use crate::workspace::Workspace;
 ///
 /// When the program does not build or does not exit with success.
 pub(crate) fn run(workspace: &Workspace, extra: &[String]) -> Result<(), String> {
-    let mut command =
-        workspace.cargo(&["run", "--quiet", "--locked", "-p", "tinkex-client", "--example", "demo"]);
+    let mut command = workspace.cargo(&["run", "--locked", "-p", "tinkex-client", "--example", "demo"]);
     if !needs_tls(extra) {
         // The embedded server speaks plain HTTP: leave the TLS stack out of a first build.
         command.args(["--no-default-features", "--features", CLIENT_FEATURES]);

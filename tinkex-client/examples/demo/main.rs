@@ -8,17 +8,20 @@
 mod arguments;
 mod embedded;
 mod report;
+mod watch;
 
 use std::time::Instant;
 
 use arguments::Arguments;
 use report::{Report, Screen};
 use tinkex_client::{
-    ByteTokenizer, Error, FinishReason, ModelInput, QueueState, SampleRequest, SamplingClient,
-    SamplingParams, ServiceClient, Tokenizer,
+    ByteTokenizer, Error, FinishReason, ModelInput, SampleRequest, SamplingClient, SamplingParams,
+    ServiceClient, Tokenizer,
 };
 
 const FAN_OUT: usize = 50;
+/// Samples in flight at once; the rest wait their turn, so that there is something to watch.
+const IN_FLIGHT: usize = 16;
 const PROMPT: &str = "A language model ";
 
 #[tokio::main]
@@ -45,17 +48,15 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         None => Some(embedded::start().await?),
         Some(_) => None,
     };
-    let builder = ServiceClient::builder().queue_state_observer({
-        let screen = screen.clone();
-        move |state: QueueState| screen.line(&format!("  queue state is now {state}"))
-    });
+    let builder = ServiceClient::builder();
     let builder = match (&embedded, &arguments.url) {
         (Some(server), _) => builder.base_url(server.url()).api_key("tml-demo"),
         (None, Some(url)) => builder.from_env().base_url(url),
         (None, None) => builder.from_env(),
     };
     let service = builder.build().await?;
-    let sampler = service.sampling_client().base_model(&arguments.model).create().await?;
+    let sampler =
+        service.sampling_client().base_model(&arguments.model).max_in_flight(IN_FLIGHT).create().await?;
     screen.line(&format!(
         "Connected: session {}, sampler {} on {}.\n",
         service.session_id().as_deref().unwrap_or("-"),
@@ -67,7 +68,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(server) = &embedded {
         server.make_trouble();
     }
-    fan_out(&sampler, &screen, &report).await?;
+    fan_out(&service, &sampler, &screen, &report).await?;
     for row in service.inflight() {
         screen.line(&format!("still in flight: {row}"));
     }
@@ -95,9 +96,15 @@ async fn one_sample(sampler: &SamplingClient, screen: &Screen) -> Result<(), Err
 }
 
 /// Fifty samples at once. All are started before the first is awaited.
-async fn fan_out(sampler: &SamplingClient, screen: &Screen, report: &Report) -> Result<(), Error> {
+async fn fan_out(
+    service: &ServiceClient,
+    sampler: &SamplingClient,
+    screen: &Screen,
+    report: &Report,
+) -> Result<(), Error> {
     screen.line(&format!("Fanning out {FAN_OUT} samples:"));
     let bar = screen.bar(FAN_OUT);
+    let watch = tokio::spawn(watch::run(service.clone(), screen.clone(), bar.clone()));
     let tokens = ByteTokenizer.encode(PROMPT).unwrap_or_default();
     let samples: Vec<_> = (0..FAN_OUT)
         .map(|seed| {
@@ -122,6 +129,7 @@ async fn fan_out(sampler: &SamplingClient, screen: &Screen, report: &Report) -> 
             Err(error) => screen.line(&format!("  a sample was lost: {error}")),
         }
     }
+    watch.abort();
     bar.finish_and_clear();
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -37,7 +37,7 @@ impl Screen {
     }
 
     pub(crate) fn bar(&self, length: usize) -> ProgressBar {
-        let style = ProgressStyle::with_template("  [{bar:40}] {pos}/{len} samples, {elapsed}")
+        let style = ProgressStyle::with_template("  [{bar:30}] {pos}/{len} {elapsed} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         self.0.add(ProgressBar::new(length as u64).with_style(style.progress_chars("=> ")))
     }
@@ -138,7 +138,7 @@ impl Report {
         let causes =
             if counts.causes.is_empty() { String::new() } else { format!(" ({})", counts.causes.join(", ")) };
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["what happened", ""]);
+        table.load_style(NOTHING);
         table.add_row(["samples finished".to_owned(), samples.len().to_string()]);
         table.add_row([
             "tokens".to_owned(),
@@ -154,7 +154,7 @@ impl Report {
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        format!("\n{table}")
+        format!("\nWhat happened:\n{table}")
     }
 }
 

@@ -9,4 +9,6 @@ mod golden;
 mod harness;
 mod inputs;
 mod session;
+#[cfg(feature = "tokenizers")]
+mod tokenizer;
 mod workflow;

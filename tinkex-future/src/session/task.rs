@@ -182,7 +182,7 @@ struct Announcements {
 
 impl Announcements {
     fn of(response: &RawResponse) -> Option<Self> {
-        let body: Body<'_> = serde_json::from_slice(&response.body).ok()?;
+        let body: Body<'_> = object(&response.body)?;
         let cursor = body.cursor.and_then(|raw| serde_json::from_str(raw.get()).ok());
         // One odd entry must not hide the others, so each is read by itself.
         let entries: Vec<&RawValue> =
@@ -210,8 +210,13 @@ struct Entry<'a> {
     response_payload_uncompressed_size: Option<&'a RawValue>,
 }
 
+/// Reads an object. Arrays, which serde would take for a struct's fields in order, are not one.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
 fn completion(raw: &RawValue) -> Option<(String, Completion)> {
-    let entry: Entry<'_> = serde_json::from_str(raw.get()).ok()?;
+    let entry: Entry<'_> = object(raw.get().as_bytes())?;
     let id = text(entry.request_id)?;
     // A state not known here is an end all the same: the promise's own poll tells what it is.
     let completion = if is_word(entry.state, "finished") {

@@ -187,7 +187,8 @@ pub(crate) fn alternatives(probabilities: &Distribution, k: usize) -> Vec<(i32, 
         .collect()
 }
 
-fn draw(probabilities: &Distribution, random: &mut SplitMix64) -> u8 {
+/// One token, picked with its probability.
+pub(crate) fn draw(probabilities: &Distribution, random: &mut SplitMix64) -> u8 {
     let mut left = random.next_f64();
     let mut last = 0;
     for (byte, p) in probabilities.iter().enumerate().filter(|(_, p)| **p > 0.0) {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::generate::alternatives;
-use super::language_model::{History, logprob, most_likely};
-use super::{LanguageModel, byte_of};
+use super::generate::{alternatives, draw};
+use super::language_model::{History, logprob};
+use super::{GenerationPlan, LanguageModel, SplitMix64, byte_of};
 
 /// Tokens to score at the places of a prompt: a matrix with one row per prompt position but the first. A cell of −1
 /// asks nothing and scores 0.
@@ -110,8 +110,12 @@ pub struct PromptQuestions<'a> {
     pub logprobs: bool,
     /// The so many likeliest tokens at each position; 0 for none.
     pub top: usize,
-    /// The so many likeliest tokens *other than the prompt's own* at each position; 0 for none.
-    pub alternatives: usize,
+    /// So many independent draws of what could stand at each position; 0 for none.
+    pub draws: usize,
+    /// The temperature of the draws: with 0 each is the likeliest token.
+    pub temperature: f64,
+    /// The seed of the draws.
+    pub seed: u64,
     /// Logprobs of given tokens.
     pub targets: Option<&'a Targets>,
     /// Answer `logprobs` and `top` for the last so many positions only; the others stay empty.
@@ -125,8 +129,9 @@ pub struct PromptScores {
     pub logprobs: Vec<Option<f32>>,
     /// One row per prompt token, with the same gaps.
     pub top: Vec<Option<Vec<(i32, f32)>>>,
-    /// One row per prompt token but the first; row i is about position i + 1.
-    pub alternatives: Vec<Vec<(i32, f32)>>,
+    /// One row per prompt token but the first, of drawn tokens with the model's logprobs for them; row i is about
+    /// position i + 1.
+    pub draws: Vec<Vec<(i32, f32)>>,
     /// One value per cell of the targets, in their order; 0 where the cell asked nothing.
     pub targets: Vec<f32>,
 }
@@ -136,12 +141,14 @@ impl LanguageModel {
     pub fn score_prompt(&self, prompt: &[i32], questions: &PromptQuestions<'_>) -> PromptScores {
         let mut scores = PromptScores::default();
         let per_token = questions.logprobs || questions.top > 0;
-        if !per_token && questions.alternatives == 0 && questions.targets.is_none() {
+        if !per_token && questions.draws == 0 && questions.targets.is_none() {
             return scores;
         }
         let wanted_from = prompt.len() - questions.last.unwrap_or(prompt.len()).min(prompt.len());
         // Without the per-row questions the positions before the last asked for need not be looked at.
-        let all_rows = questions.alternatives > 0 || questions.targets.is_some();
+        let all_rows = questions.draws > 0 || questions.targets.is_some();
+        let plan = GenerationPlan { temperature: questions.temperature, ..GenerationPlan::default() };
+        let mut random = SplitMix64::new(questions.seed);
         let mut history = History::default();
         for (position, token) in prompt.iter().enumerate() {
             let own = byte_of(*token);
@@ -150,13 +157,11 @@ impl LanguageModel {
                 let probabilities = self.after(&history);
                 scores.logprobs.push(wanted.then(|| logprob(&probabilities, own)));
                 scores.top.push(wanted.then(|| alternatives(&probabilities, questions.top)));
-                if questions.alternatives > 0 {
-                    let others =
-                        most_likely(&probabilities, questions.alternatives.saturating_add(1)).into_iter();
-                    let row = others.filter(|byte| *byte != own).take(questions.alternatives);
-                    scores
-                        .alternatives
-                        .push(row.map(|byte| (i32::from(byte), logprob(&probabilities, byte))).collect());
+                if questions.draws > 0 {
+                    let drawn_from = plan.restrict(&probabilities);
+                    let bytes = (0..questions.draws).map(|_| draw(&drawn_from, &mut random));
+                    let row = bytes.map(|byte| (i32::from(byte), logprob(&probabilities, byte)));
+                    scores.draws.push(row.collect());
                 }
                 if let Some(targets) = questions.targets {
                     let value = |cell: &i64| match i32::try_from(*cell) {

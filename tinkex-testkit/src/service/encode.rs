@@ -17,9 +17,9 @@ pub(crate) fn protobuf(
     scores: &PromptScores,
 ) -> proto::SampleResponse {
     let rows = work.prompt.len().saturating_sub(1);
-    let alternatives = (work.ask.alternatives > 0).then(|| {
-        let cells = || scores.alternatives.iter().flatten();
-        let shape = [rows, work.ask.alternatives];
+    let draws = (work.ask.draws > 0).then(|| {
+        let cells = || scores.draws.iter().flatten();
+        let shape = [rows, work.ask.draws];
         proto::PromptAltTokens {
             tokens: Some(dense(proto::DType::DtypeInt32, int32s(cells().map(|(token, _)| *token)), shape)),
             logprobs: Some(dense(
@@ -53,7 +53,7 @@ pub(crate) fn protobuf(
                 },
             }
         }),
-        prompt_alt_tokens: alternatives,
+        prompt_alt_tokens: draws,
     }
 }
 
@@ -149,9 +149,9 @@ pub(crate) fn json(work: &SampleWork, result: &SampleResult) -> Value {
         }
         body["target_prompt_logprobs"] = tensor;
     }
-    if work.ask.alternatives > 0 {
-        let shape = [work.prompt.len().saturating_sub(1), work.ask.alternatives];
-        let cells = || scores.alternatives.iter().flatten();
+    if work.ask.draws > 0 {
+        let shape = [work.prompt.len().saturating_sub(1), work.ask.draws];
+        let cells = || scores.draws.iter().flatten();
         let tokens: Vec<i32> = cells().map(|(token, _)| *token).collect();
         let logprobs: Vec<f32> = cells().map(|(_, logprob)| *logprob).collect();
         body["prompt_alt_tokens"] = json!({

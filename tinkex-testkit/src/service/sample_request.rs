@@ -14,6 +14,9 @@ use crate::model::{
 /// The most alternatives per position: all tokens but one.
 const MAX_ALTERNATIVES: i64 = VOCABULARY as i64 - 1;
 
+/// The most cells of one table about the prompt.
+const MAX_CELLS: usize = 1 << 23;
+
 /// The most positions one picture or sound may stand for.
 const MAX_CHUNK_POSITIONS: i64 = 65_536;
 
@@ -131,18 +134,31 @@ impl SampleRequest {
         let ask = PromptAsk {
             logprobs: self.prompt_logprobs.unwrap_or(false),
             top: count("topk_prompt_logprobs", self.topk_prompt_logprobs)?,
-            alternatives: count("prompt_alt_tokens_k", self.prompt_alt_tokens_k)?,
+            draws: count("prompt_alt_tokens_k", self.prompt_alt_tokens_k)?,
             targets: self
                 .target_prompt_logprobs
                 .map(|tensor| tensor.into_targets(prompt.len()))
                 .transpose()?,
             last: match self.prompt_logprobs_last_n {
                 None => None,
-                Some(n) if n >= 1 && self.prompt_logprobs == Some(true) => Some(n as usize),
-                Some(n) if n >= 1 => return Err(bad("prompt_logprobs_last_n needs prompt_logprobs".into())),
-                Some(n) => return Err(bad(format!("prompt_logprobs_last_n must be at least 1, not {n}"))),
+                Some(_) if self.prompt_logprobs != Some(true) => {
+                    return Err(bad("prompt_logprobs_last_n needs prompt_logprobs".into()));
+                }
+                Some(n) if n >= 1 && (n as u64) < prompt.len() as u64 => Some(n as usize),
+                Some(n) => {
+                    let most = prompt.len() - 1;
+                    return Err(bad(format!("prompt_logprobs_last_n must be from 1 to {most}, not {n}")));
+                }
             },
         };
+        let target_columns = ask.targets.as_ref().map_or(0, |targets| targets.shape().1);
+        let widest = ask.top.max(ask.draws).max(target_columns);
+        if prompt.len().saturating_mul(widest) > MAX_CELLS {
+            let length = prompt.len();
+            return Err(bad(format!(
+                "{widest} answers for each of {length} prompt tokens exceed {MAX_CELLS}"
+            )));
+        }
         if dialect.refuse_topk_prompt_logprobs && ask.top > 0 {
             return Err(bad("topk_prompt_logprobs is not supported".into()));
         }

@@ -30,7 +30,7 @@ pub(crate) struct SampleWork {
 pub(crate) struct PromptAsk {
     pub(crate) logprobs: bool,
     pub(crate) top: usize,
-    pub(crate) alternatives: usize,
+    pub(crate) draws: usize,
     pub(crate) targets: Option<Targets>,
     pub(crate) last: Option<usize>,
 }
@@ -54,7 +54,10 @@ impl SampleWork {
             let questions = PromptQuestions {
                 logprobs: self.ask.logprobs,
                 top: self.ask.top,
-                alternatives: self.ask.alternatives,
+                draws: self.ask.draws,
+                temperature: self.plan.temperature,
+                // A stream no sample has.
+                seed: seed(u64::MAX),
                 targets: self.ask.targets.as_ref(),
                 last: self.ask.last,
             };

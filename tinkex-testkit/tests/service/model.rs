@@ -161,20 +161,42 @@ fn tokens_outside_the_vocabulary_count_modulo_256() {
 #[test]
 fn prompt_scores_have_one_entry_per_token_the_first_being_none() {
     let prompt = tokens("The loss is");
-    let questions = PromptQuestions { logprobs: true, top: 2, alternatives: 2, ..PromptQuestions::default() };
+    let questions = PromptQuestions { logprobs: true, top: 2, ..PromptQuestions::default() };
     let scores = model().score_prompt(&prompt, &questions);
     assert_eq!((scores.logprobs.len(), scores.top.len()), (prompt.len(), prompt.len()));
-    assert_eq!((scores.alternatives.len(), scores.targets.len()), (prompt.len() - 1, 0));
+    assert!(scores.draws.is_empty() && scores.targets.is_empty());
     assert_eq!((&scores.logprobs[0], &scores.top[0]), (&None, &None));
     for position in 1..prompt.len() {
         let logits = model().logits(&prompt[..position]);
         assert_eq!(scores.logprobs[position], Some(logits[prompt[position] as usize]));
         let top = scores.top[position].as_ref().unwrap();
         assert_eq!((top.len(), top[0].0), (2, argmax(&logits)));
-        let others = &scores.alternatives[position - 1];
-        assert_eq!(others.len(), 2);
-        assert!(others.iter().all(|(id, value)| *id != prompt[position] && logits[*id as usize] == *value));
     }
+}
+
+/// Draws are independent, follow the probabilities at the temperature, and carry the unmodified logprobs.
+#[test]
+fn draws_for_prompt_positions_follow_the_probabilities_at_the_temperature() {
+    let prompt = tokens("The t");
+    let ask = |temperature, seed| {
+        let questions = PromptQuestions { draws: 400, temperature, seed, ..PromptQuestions::default() };
+        model().score_prompt(&prompt, &questions).draws
+    };
+    let drawn = ask(1.0, 7);
+    assert_eq!(drawn.len(), prompt.len() - 1);
+    for (row, draws) in drawn.iter().enumerate() {
+        let logits = model().logits(&prompt[..=row]);
+        assert!(draws.iter().all(|(token, value)| logits[*token as usize] == *value));
+        let best = argmax(&logits);
+        let share = draws.iter().filter(|(token, _)| *token == best).count() as f32 / 400.0;
+        assert!((share - logits[best as usize].exp()).abs() < 0.13, "row {row}: {share}");
+        assert!(
+            ask(0.0, 7)[row].iter().all(|(token, _)| *token == best),
+            "temperature 0 draws the likeliest"
+        );
+    }
+    assert_eq!(drawn, ask(1.0, 7));
+    assert_ne!(drawn, ask(1.0, 8));
 }
 
 #[test]

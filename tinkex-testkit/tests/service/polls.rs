@@ -286,3 +286,31 @@ async fn retrieve_futures_tells_failures_and_forgets_what_was_retrieved_or_cance
     assert_eq!(reply, json!({ "completions": [], "cursor": 3 }));
     assert_eq!(refusal(&caller.retrieve(&good).await).0, 410, "retrieved and forgotten");
 }
+
+/// Memory stays bounded over many samples, whether they are fetched or abandoned, and sequence numbers of forgotten
+/// samples leave nothing behind.
+#[tokio::test(start_paused = true)]
+async fn many_samples_leave_a_bounded_memory() {
+    let options = ServiceOptions {
+        keep_promises: 200,
+        keep_retrieved: 50,
+        keep_records: 300,
+        ..ServiceOptions::default()
+    };
+    let caller = Caller::with_options(options).await;
+    let tiny = json!({ "sampling_params": { "max_tokens": 1 } });
+    for seq in 0..1000 {
+        let id = caller.submit(seq, tiny.clone()).await;
+        if seq % 2 == 0 {
+            assert_eq!(caller.retrieve(&id).await.status, 200);
+        }
+        assert!(caller.service.promises() <= 200);
+    }
+    assert_eq!(caller.service.samples_accepted(), 1000);
+    assert_eq!(caller.service.seq_ids(&caller.sampler).len(), 300);
+    assert_eq!(caller.service.in_progress(), 1, "the last one was abandoned");
+    tokio::time::sleep(ms(10)).await;
+    assert_eq!(caller.service.in_progress(), 0);
+    let told = caller.poll(0, json!({ "timeout": 0.0 })).await.to_json().unwrap();
+    assert!(ids(&told).len() <= 200);
+}

@@ -61,7 +61,8 @@ pub(super) fn start(workspace: &Workspace) -> Result<Server, String> {
         workspace.cargo(&["build", "--locked", "-p", "tinkex-testkit", "--bin", "tinkex-testkit"]);
     build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     println!("$ {}", process::shown(&build));
-    let messages = process::captured(&mut build)?;
+    let messages =
+        process::captured(&mut build).map_err(|_| "the fake server does not build; cargo says why above")?;
     let program = executable(&messages).ok_or("cargo did not say where the fake server's program is")?;
 
     let mut child = Command::new(&program)

@@ -117,17 +117,18 @@ impl Exchange {
         }
     }
 
-    /// The answer's content type.
-    pub(super) fn answer_type(&self) -> &str {
-        self.response["headers"]["content-type"].as_str().unwrap()
+    /// The answer's content type, where it has one.
+    pub(super) fn answer_type(&self) -> Option<&str> {
+        self.response["headers"]["content-type"].as_str()
     }
 
     /// The answer as a step of the fake server.
     pub(super) fn step(&self) -> Step {
         let headers = self.response["headers"].as_object().unwrap();
-        let extra = headers.iter().filter(|(name, _)| *name != "content-type");
-        let reply = Reply::raw(self.status(), self.answer(), self.answer_type());
-        Step::reply(extra.fold(reply, |reply, (name, value)| reply.header(name, value.as_str().unwrap())))
+        let reply = Reply { body: self.answer(), ..Reply::empty(self.status()) };
+        Step::reply(
+            headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value.as_str().unwrap())),
+        )
     }
 }
 

@@ -45,7 +45,7 @@ async fn observer_calls() {
         }
         let answers = scenario.of_route("retrieve_future").into_iter().map(|exchange| {
             let mut answer = RawResponse::json(exchange.status(), exchange.answer());
-            answer.content_type = Some(exchange.answer_type().to_owned());
+            answer.content_type = Some(exchange.answer_type().unwrap_or_default().to_owned());
             answer
         });
         let observed = Observed::default();
