@@ -117,10 +117,9 @@ impl SamplingClient {
         options: SampleOptions,
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
-        let refusal = self.inner.holder.check_open().and_then(|()| request.validate().map_err(Error::from));
-        match refusal {
+        match request.validate() {
             Ok(()) => self.spawn(Start::Submit(Box::new(request)), options, convert),
-            Err(error) => SampleHandle::refused(error, convert),
+            Err(error) => SampleHandle::refused(error.into(), convert),
         }
     }
 
@@ -131,6 +130,9 @@ impl SamplingClient {
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
         let sampler = Arc::clone(&self.inner);
+        if let Err(closed) = sampler.holder.check_open() {
+            return SampleHandle::refused(closed, convert);
+        }
         let entry =
             sampler.holder.inflight.enter(RequestType::Sample, Arc::clone(&sampler.sampling_session_id));
         let (sender, receiver) = oneshot::channel();
