@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     pub(crate) dispatch: Arc<SampleDispatch>,
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
-    _refresh: Option<OwnedTask>,
+    refresh: Option<OwnedTask>,
 }
 
 impl Holder {
@@ -105,7 +105,7 @@ impl Holder {
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
-            _refresh: refreshes.then(|| {
+            refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
             }),
             config,
@@ -122,7 +122,8 @@ impl Holder {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// Refuses new requests, sends what cancellations are queued, and finishes the session.
+    /// Refuses new requests, sends what cancellations are queued, finishes the session, and ends its heartbeat and the
+    /// refresh of its flags (PROTOCOL 10.3).
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -133,6 +134,9 @@ impl Holder {
         let body = FinishSessionRequest { reason, detail };
         let finished = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
         connection.session.end();
+        if let Some(refresh) = &connection.refresh {
+            refresh.abort();
+        }
         finished
     }
 }
