@@ -69,7 +69,8 @@ impl Holder {
     /// The connection, made by the first caller in the order of PROTOCOL 4.3; everybody else waits for it.
     pub(crate) async fn connection(&self) -> Result<&Connection, Error> {
         self.check_open()?;
-        self.connection
+        let connection = self
+            .connection
             .get_or_try_init(|| async {
                 let config = endpoints::client_config(&self.http).await?;
                 if config.pjwt_auth_enabled {
@@ -78,11 +79,15 @@ impl Holder {
                 let dynamic = endpoints::dynamic_config(&self.http, true).await?;
                 let refreshes = dynamic.is_some();
                 let flags = DynamicFlags::new(dynamic.unwrap_or_default());
+                // Closed meanwhile: a session would only have to be finished again.
+                self.check_open()?;
                 let created = endpoints::create_session(&self.http, &self.settings.session_request).await?;
                 session::announce(&created);
-                Ok(self.connect(config, flags, refreshes, created.session_id.into()))
+                Ok::<_, Error>(self.connect(config, flags, refreshes, created.session_id.into()))
             })
-            .await
+            .await?;
+        self.check_open()?;
+        Ok(connection)
     }
 
     /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
@@ -129,7 +134,9 @@ impl Holder {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let Some(connection) = self.connected() else { return Ok(()) };
+        // A connection that is just being made is waited for, since its session is to be finished too; none is begun.
+        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed()) }).await;
+        let Ok(connection) = connected else { return Ok(()) };
         connection.cancellations.flush(FLUSH_LIMIT).await;
         let body = FinishSessionRequest { reason, detail };
         let finished = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
