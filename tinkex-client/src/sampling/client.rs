@@ -45,6 +45,8 @@ pub(crate) struct Sampler {
     pub(super) observers: Arc<ObserverSet>,
     pub(super) in_flight: Option<Arc<Semaphore>>,
     pub(super) submit_policy: RetryPolicy,
+    /// Whether every sample asks for stability records; a property of the handle it was opened from.
+    pub(super) record_stability_info: bool,
     /// How often a sample is submitted anew after the server lost it (410).
     pub(super) resubmissions: u32,
 }
@@ -113,10 +115,11 @@ impl SamplingClient {
 
     fn start<T>(
         &self,
-        request: SampleRequest,
+        mut request: SampleRequest,
         options: SampleOptions,
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
+        request.record_stability_info |= self.inner.record_stability_info;
         match request.validate() {
             Ok(()) => self.spawn(Start::Submit(Box::new(request)), options, convert),
             Err(error) => SampleHandle::refused(error.into(), convert),
@@ -175,7 +178,7 @@ impl SamplingClient {
                 api_key: None,
             },
             base_model: self.inner.base_model.clone(),
-            record_stability_info: false,
+            record_stability_info: self.inner.record_stability_info,
         })
     }
 
