@@ -8,10 +8,10 @@ use tinkex_client::{
     ByteTokenizer, ErrorCategory, ErrorKind, ModelInput, QueueState, SampleRequest, SampleResponse,
     SamplingClient, SamplingParams, ServiceClient, StopReason, Tokenizer as _,
 };
-use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::{
     Dialect, KeyRule, PendingStyle, PromptLogprobShape, SamplingOrder, Service, ServiceOptions,
 };
+use tinkex_testkit::{FakeServer, Step};
 use tokio::time::Instant;
 
 use crate::capture::Log;
@@ -44,7 +44,7 @@ macro_rules! suite {
                 a_sample many_samples the_same_result_everywhere prompt_logprobs compute_logprobs a_failed_sample
                 a_rate_limit a_pause stop_strings stop_tokens strict_sequence_ids refused_ids_come_back
                 an_unknown_base_model a_wrong_key a_session_poller_where_offered saved_weights a_lost_promise
-                unknown_promises the_life_of_a_session
+                unknown_promises the_life_of_a_session a_lost_answer
             );
         }
     )* };
@@ -314,6 +314,29 @@ async fn the_life_of_a_session(world: World) {
     assert_eq!(world.behind.heartbeats(&id), 2);
     service.close(tinkex_client::FinishReason::Success).await.unwrap();
     assert!(world.behind.sessions()[0].finished.is_some());
+}
+
+/// Row 9: the answer to a submission gets lost, and it is sent again under the same id and key. Where the server knows
+/// the id, the sample comes back, and was made once. Where it refuses every used id, the conflict surfaces, saying
+/// which id it expected; the samples after it are not affected.
+async fn a_lost_answer(world: World) {
+    let (_service, sampler) = world.sampler().await;
+    world.server.script("asample", [Step::behave().then_lose()]).then_behave();
+    let started = Instant::now();
+    let outcome = sampler.sample(harness::request(&[1])).await;
+    if world.dialect.sampling_order == SamplingOrder::Free {
+        outcome.unwrap();
+        assert_eq!(world.server.seq_ids("asample"), [0, 0]);
+    } else {
+        let error = outcome.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(409)));
+        assert!(error.to_string().contains("expected 1"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(31 * 60), "{:?}", started.elapsed());
+    }
+    world.server.assert_idempotency_pattern("asample");
+    assert_eq!(world.behind.samples_accepted(), 1);
+    sampler.sample(harness::request(&[2])).await.unwrap();
+    assert_eq!(world.behind.seq_ids(sampler.sampling_session_id()), [0, 1]);
 }
 
 /// Row 21: what SkyRL cannot do is refused in its words, once.

@@ -208,6 +208,30 @@ fn malformed_sampler_handles() {
     }
 }
 
+/// A handle whose address or whose need of a key does not fit is refused before anything is sent.
+#[tokio::test(start_paused = true)]
+async fn sampler_handles_that_cannot_be_opened() {
+    let server = FakeServer::new();
+    let (service, sampler) = harness::sampler(&server).await;
+    let handle = sampler.handle().unwrap();
+    drop((service, sampler));
+    let sent = server.all_requests().len();
+    let at = |url: &str| {
+        let mut handle = handle.clone();
+        handle.holder.base_url = url.to_owned();
+        handle
+    };
+    let bare = || ServiceClient::builder().transport(server.transport());
+    let error = bare().api_key("tml-k").open_sampler(&at("nowhere")).await.unwrap_err();
+    assert_refused("no URL", &error, &["base URL", "nowhere"]);
+    let error = bare().open_sampler(&handle).await.unwrap_err();
+    assert_refused("no key", &error, &["API key"]);
+    let production = at("https://tinker.thinkingmachines.dev/services/tinker-prod");
+    let error = bare().api_key("sk-1").open_sampler(&production).await.unwrap_err();
+    assert_refused("a foreign key", &error, &["API key", "tml-"]);
+    assert_eq!(server.all_requests().len(), sent);
+}
+
 /// A model the server does not have is its to refuse: typed, told once, with the server's words.
 #[tokio::test(start_paused = true)]
 async fn an_unknown_base_model() {

@@ -369,6 +369,29 @@ async fn closing_before_connecting() {
     assert_eq!(server.all_requests().len(), 0);
 }
 
+/// Closing while the client connects: the session that comes of it is finished, and what wanted it fails.
+#[tokio::test(start_paused = true)]
+async fn closing_while_connecting() {
+    let (behind, server) = steered();
+    let gate = Gate::new();
+    server.script("create_session", [Step::behave().gate(&gate)]);
+    let service = harness::builder(&server).connect_lazily().build().await.unwrap();
+    let creating = tokio::spawn(service.sampling_client().base_model(MODEL).create());
+    gate.arrived(1).await;
+    let closing = tokio::spawn({
+        let service = service.clone();
+        async move { service.close(FinishReason::Interrupted).await }
+    });
+    settle().await;
+    gate.open();
+    let late = creating.await.unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    closing.await.unwrap().unwrap();
+    assert!(behind.sessions()[0].finished.is_some());
+    pass(MINUTE).await;
+    assert_eq!((server.count("create_sampling_session"), server.count("session_heartbeat")), (0, 0));
+}
+
 /// A server that cannot be told is an error of `close`, and the client is closed all the same.
 #[tokio::test(start_paused = true)]
 async fn closing_that_fails() {
@@ -745,6 +768,35 @@ async fn a_sampler_handle_opened_elsewhere() {
     let before = server.all_requests().len();
     pass(10 * MINUTE).await;
     assert_eq!(server.all_requests().len(), before, "the opened sampler's tasks have ended with it");
+}
+
+/// A handle that asks for stability records has them asked for by every sample, here and when it is passed on.
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_records_stability() {
+    let server = FakeServer::new();
+    let (_service, sampler) = harness::sampler(&server).await;
+    let mut handle = sampler.handle().unwrap();
+    handle.record_stability_info = true;
+    let opened = harness::builder(&server).open_sampler(&handle).await.unwrap();
+    assert_eq!(opened.handle().unwrap(), handle);
+    sampler.sample(harness::request(&[1])).await.unwrap();
+    opened.sample(harness::request(&[1])).await.unwrap();
+    let asked = server.requests("asample");
+    assert_eq!(asked[0].field("record_stability_info"), None);
+    assert_eq!(asked[1].field("record_stability_info"), Some(&json!(true)));
+}
+
+/// PROTOCOL 3.4: a server that asks for the JWT exchange, which this version lacks, is told the key itself, and the log
+/// says so.
+#[tokio::test(start_paused = true)]
+async fn the_flag_for_the_jwt_exchange() {
+    let (log, _guard) = Log::start();
+    let (_behind, server, _service, sampler) = with_flags(json!({ "pjwt_auth_enabled": true })).await;
+    sampler.sample(harness::request(&[1])).await.unwrap();
+    let warnings = log.messages(Level::WARN);
+    assert!(warnings.len() == 1 && warnings[0].contains("JWT"), "{warnings:?}");
+    assert!(server.all_requests().iter().all(|request| request.header("x-api-key") == Some("tml-test")));
+    assert_eq!(server.count("auth/token"), 0);
 }
 
 /// PROTOCOL 15.7: clones draw different blocks, never the creator's.

@@ -5,13 +5,14 @@ use tinkex_client::ErrorKind;
 
 use super::fixtures::Scenario;
 use super::rendered::Failure;
+use super::replay::Observation;
 
 /// What a replay must come to: the record, changed by [`expected`] where a decision says so.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     pub(super) result: Result<Value, Failure>,
-    /// Every observation of a queue state: its label and the server's reason.
-    pub(super) observations: Vec<(String, Option<String>)>,
+    /// Every observation of a queue state.
+    pub(super) observations: Vec<Observation>,
     /// Pause and billing lines.
     pub(super) lines: Vec<String>,
     /// Routes whose requests are attempts of one logical call.
@@ -132,7 +133,7 @@ pub(super) fn expected(scenario: &Scenario) -> Expected {
             expected.result =
                 Err(Failure { kind: ErrorKind::Status, status: Some(403), category: None, request_id: None });
         }
-        // An answer without news that came at once is followed by a pause (F-19); after an error it is the recorded 1 s.
+        // An answer without news that came at once is followed by a pause (F-19); after an error by the recorded 1 s.
         "retrieve_futures_flow" => expected.gaps = &[("retrieve_futures", &[(50, 51)])],
         "retrieve_futures_5xx_then_ok" => expected.gaps = &[("retrieve_futures", &[(1000, 1001)])],
         _ => {}

@@ -105,12 +105,15 @@ pub(super) fn assert_gaps(server: &FakeServer, scenario: &Scenario, route: &str,
     }
 }
 
-/// Keeps what it is told: label and reason.
+/// An observation of a queue state, as it is compared: its label and the server's reason.
+pub(super) type Observation = (String, Option<String>);
+
+/// Keeps what it is told.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Observed(Arc<Mutex<Vec<(String, Option<String>)>>>);
+pub(super) struct Observed(Arc<Mutex<Vec<Observation>>>);
 
 impl Observed {
-    pub(super) fn list(&self) -> Vec<(String, Option<String>)> {
+    pub(super) fn list(&self) -> Vec<Observation> {
         self.0.lock().unwrap().clone()
     }
 

@@ -11,7 +11,7 @@ use super::compare;
 use super::deviations::{self, Expected};
 use super::fixtures::Scenario;
 use super::rendered::{self, Failure};
-use super::replay::{self, Observed};
+use super::replay::{self, Observation, Observed};
 use crate::capture::Log;
 use crate::harness::MODEL;
 
@@ -131,8 +131,8 @@ fn assert_lines(scenario: &Scenario, log: &Log, expected: &Expected) {
 }
 
 /// What of the observations is a change, per promise. The end of a promise is one only after a pause.
-fn transitions(observations: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
-    let mut changes: Vec<(String, Option<String>)> = Vec::new();
+fn transitions(observations: &[Observation]) -> Vec<Observation> {
+    let mut changes = Vec::new();
     for (n, observation) in observations.iter().enumerate() {
         let before = n.checked_sub(1).map(|n| &observations[n]);
         let at_end = n + 1 == observations.len();

@@ -95,7 +95,7 @@ async fn session_finish() {
     }
 }
 
-/// 200, 503, 410, ten seconds apart, and no more. The words of the last line are this client's own; it names the session.
+/// 200, 503, 410, ten seconds apart, and no more. The last line has this client's own words; it names the session.
 #[tokio::test(start_paused = true)]
 async fn session_heartbeat() {
     let (log, _guard) = Log::start();
