@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     pub(crate) dispatch: Arc<SampleDispatch>,
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
-    _refresh: Option<OwnedTask>,
+    refresh: Option<OwnedTask>,
 }
 
 impl Holder {
@@ -70,7 +70,8 @@ impl Holder {
     /// The connection, made by the first caller in the order of PROTOCOL 4.3; everybody else waits for it.
     pub(crate) async fn connection(&self) -> Result<&Connection, Error> {
         self.check_open()?;
-        self.connection
+        let connection = self
+            .connection
             .get_or_try_init(|| async {
                 let config = endpoints::client_config(&self.http).await?;
                 if config.pjwt_auth_enabled {
@@ -79,11 +80,15 @@ impl Holder {
                 let dynamic = endpoints::dynamic_config(&self.http, true).await?;
                 let refreshes = dynamic.is_some();
                 let flags = DynamicFlags::new(dynamic.unwrap_or_default());
+                // Closed meanwhile: a session would only have to be finished again.
+                self.check_open()?;
                 let created = endpoints::create_session(&self.http, &self.settings.session_request).await?;
                 session::announce(&created);
-                Ok(self.connect(config, flags, refreshes, created.session_id.into()))
+                Ok::<_, Error>(self.connect(config, flags, refreshes, created.session_id.into()))
             })
-            .await
+            .await?;
+        self.check_open()?;
+        Ok(connection)
     }
 
     /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
@@ -106,7 +111,7 @@ impl Holder {
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
-            _refresh: refreshes.then(|| {
+            refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
             }),
             config,
@@ -123,17 +128,23 @@ impl Holder {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// Refuses new requests, sends what cancellations are queued, and finishes the session.
+    /// Refuses new requests, sends what cancellations are queued, finishes the session, and ends its heartbeat and the
+    /// refresh of its flags (PROTOCOL 10.3).
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let Some(connection) = self.connected() else { return Ok(()) };
+        // A connection that is just being made is waited for, since its session is to be finished too; none is begun.
+        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed()) }).await;
+        let Ok(connection) = connected else { return Ok(()) };
         connection.cancellations.flush(FLUSH_LIMIT).await;
         let body = FinishSessionRequest { reason, detail };
         let finished = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
         connection.session.end();
+        if let Some(refresh) = &connection.refresh {
+            refresh.abort();
+        }
         finished
     }
 }

@@ -32,6 +32,7 @@ pub struct SamplingClientBuilder {
     retry_policy: Option<RetryPolicy>,
     poll_policy: Option<PollPolicy>,
     observers: Vec<Arc<dyn QueueStateObserver>>,
+    record_stability_info: bool,
 }
 
 impl SamplingClientBuilder {
@@ -44,6 +45,7 @@ impl SamplingClientBuilder {
             retry_policy: None,
             poll_policy: None,
             observers: Vec::new(),
+            record_stability_info: false,
         }
     }
 
@@ -182,6 +184,7 @@ impl SamplingClientBuilder {
             observers,
             in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
             submit_policy,
+            record_stability_info: self.record_stability_info,
             resubmissions,
             holder,
         })
@@ -197,7 +200,8 @@ pub(crate) async fn open(holder: Arc<Holder>, handle: &SamplerHandle) -> Result<
     } else {
         fastrand::u64(1..=SAMPLER_BLOCK)
     };
-    let builder = SamplingClientBuilder::new(Arc::clone(&holder));
+    let mut builder = SamplingClientBuilder::new(Arc::clone(&holder));
+    builder.record_stability_info = handle.record_stability_info;
     let id = handle.sampling_session_id.as_str().into();
     Ok(builder.assemble(connection, id, handle.base_model.clone(), clone_id))
 }

@@ -45,6 +45,8 @@ pub(crate) struct Sampler {
     pub(super) observers: Arc<ObserverSet>,
     pub(super) in_flight: Option<Arc<Semaphore>>,
     pub(super) submit_policy: RetryPolicy,
+    /// Whether every sample asks for stability records; a property of the handle it was opened from.
+    pub(super) record_stability_info: bool,
     /// How often a sample is submitted anew after the server lost it (410).
     pub(super) resubmissions: u32,
 }
@@ -113,14 +115,14 @@ impl SamplingClient {
 
     fn start<T>(
         &self,
-        request: SampleRequest,
+        mut request: SampleRequest,
         options: SampleOptions,
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
-        let refusal = self.inner.holder.check_open().and_then(|()| request.validate().map_err(Error::from));
-        match refusal {
+        request.record_stability_info |= self.inner.record_stability_info;
+        match request.validate() {
             Ok(()) => self.spawn(Start::Submit(Box::new(request)), options, convert),
-            Err(error) => SampleHandle::refused(error, convert),
+            Err(error) => SampleHandle::refused(error.into(), convert),
         }
     }
 
@@ -131,6 +133,9 @@ impl SamplingClient {
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
         let sampler = Arc::clone(&self.inner);
+        if let Err(closed) = sampler.holder.check_open() {
+            return SampleHandle::refused(closed, convert);
+        }
         let entry =
             sampler.holder.inflight.enter(RequestType::Sample, Arc::clone(&sampler.sampling_session_id));
         let (sender, receiver) = oneshot::channel();
@@ -173,7 +178,7 @@ impl SamplingClient {
                 api_key: None,
             },
             base_model: self.inner.base_model.clone(),
-            record_stability_info: false,
+            record_stability_info: self.inner.record_stability_info,
         })
     }
 

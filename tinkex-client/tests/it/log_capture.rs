@@ -40,6 +40,16 @@ impl LogCapture {
         self.lines().into_iter().filter(|line| line.target == "tinkex_observer").collect()
     }
 
+    /// The texts of those lines.
+    pub(crate) fn pause_texts(&self) -> Vec<String> {
+        self.pauses().into_iter().map(|line| line.message).collect()
+    }
+
+    /// The messages of a level, oldest first.
+    pub(crate) fn messages(&self, level: Level) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.level == level).map(|line| line.message).collect()
+    }
+
     /// The messages at WARN or above whose text contains `part`.
     pub(crate) fn warnings(&self, part: &str) -> Vec<Line> {
         let loud = |line: &Line| line.level <= Level::WARN && line.message.contains(part);

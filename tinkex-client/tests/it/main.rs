@@ -4,10 +4,15 @@
 
 mod cancellation;
 mod concurrency;
+mod dialects;
+mod environment;
 mod error_recovery;
+mod golden;
 mod harness;
+mod inputs;
 mod log_capture;
 mod queue_states;
+mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;

@@ -59,7 +59,7 @@ async fn a_paused_queue_writes_one_line() {
     let row = &client.inflight()[0];
     assert_eq!((row.queue_state.clone(), row.polls), (Some(QueueState::PausedCapacity), 3));
     handle.await.unwrap();
-    let lines: Vec<_> = log.pauses().into_iter().map(|line| line.message).collect();
+    let lines: Vec<_> = log.pause_texts();
     assert_eq!(lines, [line(&sampler, "out of capacity")]);
 }
 
@@ -222,7 +222,7 @@ async fn the_client_is_an_observer() {
     sampler.on_queue_state_change(QueueState::PausedRateLimit);
     sampler.on_queue_state_change(QueueState::Active);
     sampler.on_queue_state_change(QueueState::PausedRateLimit);
-    let lines: Vec<_> = log.pauses().into_iter().map(|line| line.message).collect();
+    let lines: Vec<_> = log.pause_texts();
     assert_eq!(lines, [line(&sampler, "concurrent LoRA rate limit hit")]);
 }
 
@@ -238,7 +238,7 @@ async fn each_client_has_a_clock_of_its_own() {
     for result in join_all(handles).await {
         result.unwrap();
     }
-    let mut lines: Vec<_> = log.pauses().into_iter().map(|line| line.message).collect();
+    let mut lines: Vec<_> = log.pause_texts();
     lines.sort();
     let mut expected = [&first, &second].map(|sampler| line(sampler, "one GPU is on fire"));
     expected.sort();

@@ -247,6 +247,6 @@ async fn metadata_does_not_reach_the_log() {
     let sampler = client.sampling_client().base_model(MODEL).create().await.unwrap();
     server.script("retrieve_future", [try_again("paused_capacity")]).then_behave();
     sampler.sample(request(&[1])).await.unwrap();
-    let lines: Vec<_> = log.pauses().into_iter().map(|line| line.message).collect();
+    let lines: Vec<_> = log.pause_texts();
     assert_eq!(lines, [line(&sampler, "out of capacity")]);
 }

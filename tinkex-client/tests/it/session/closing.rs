@@ -1,0 +1,110 @@
+//! The end of a session.
+
+use serde_json::json;
+use tinkex_client::{ErrorKind, FinishReason};
+use tinkex_testkit::{FakeServer, Gate, Step};
+
+use super::{MINUTE, pass, settle, steered};
+use crate::harness::{self, MODEL};
+
+/// PROTOCOL 10.3: the end of a session, with a detail and without; the body says null then.
+#[tokio::test(start_paused = true)]
+async fn closing() {
+    let (behind, server) = steered();
+    let reasons = [
+        (FinishReason::Success, Some("training complete"), "success"),
+        (FinishReason::Errored, Some("it broke"), "errored"),
+        (FinishReason::Interrupted, None, "interrupted"),
+    ];
+    for (reason, detail, word) in reasons {
+        let service = harness::service(&server).await;
+        let id = service.session_id().unwrap();
+        match detail {
+            Some(detail) => service.close_with_detail(reason, detail).await.unwrap(),
+            None => service.close(reason).await.unwrap(),
+        }
+        let requests = server.requests("sessions/*/finish");
+        let request = requests.last().unwrap();
+        assert_eq!(request.route(), format!("sessions/{id}/finish"));
+        assert_eq!(*request.json().unwrap(), json!({ "reason": { "type": word }, "detail": detail }));
+    }
+    assert!(behind.sessions().iter().all(|session| session.finished.is_some()));
+}
+
+/// After `close` new calls fail with a kind of their own and nothing is sent any more; what is in flight goes on.
+#[tokio::test(start_paused = true)]
+async fn calls_after_close() {
+    let server = FakeServer::new();
+    let (service, sampler) = harness::sampler(&server).await;
+    let gate = Gate::new();
+    server.script("retrieve_future", [Step::behave().gate(&gate)]);
+    let pending = sampler.sample(harness::request(&[1]));
+    gate.arrived(1).await;
+    service.close(FinishReason::Success).await.unwrap();
+
+    let late = sampler.sample(harness::request(&[2])).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    assert!(!late.is_retryable());
+    let late = sampler.compute_logprobs(vec![1]).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    let late = sampler.resume("req-00000001").await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    let late = service.sampling_client().base_model(MODEL).create().await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    service.clone().close(FinishReason::Errored).await.unwrap();
+    assert_eq!(server.count("sessions/*/finish"), 1, "closing twice is closing once");
+    assert_eq!(server.count("asample"), 1);
+
+    gate.open();
+    pending.await.unwrap();
+    let before = server.all_requests().len();
+    pass(10 * MINUTE).await;
+    let after: Vec<_> = server.all_requests()[before..].iter().map(|r| r.route().to_owned()).collect();
+    assert_eq!(after, Vec::<String>::new(), "heartbeat and refresh have ended");
+}
+
+/// Closing what was never connected sends nothing.
+#[tokio::test(start_paused = true)]
+async fn closing_before_connecting() {
+    let server = FakeServer::new();
+    let service = harness::builder(&server).connect_lazily().build().await.unwrap();
+    service.close(FinishReason::Success).await.unwrap();
+    let late = service.sampling_client().base_model(MODEL).create().await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    assert_eq!(server.all_requests().len(), 0);
+}
+
+/// Closing while the client connects: the session that comes of it is finished, and what wanted it fails.
+#[tokio::test(start_paused = true)]
+async fn closing_while_connecting() {
+    let (behind, server) = steered();
+    let gate = Gate::new();
+    server.script("create_session", [Step::behave().gate(&gate)]);
+    let service = harness::builder(&server).connect_lazily().build().await.unwrap();
+    let creating = tokio::spawn(service.sampling_client().base_model(MODEL).create());
+    gate.arrived(1).await;
+    let closing = tokio::spawn({
+        let service = service.clone();
+        async move { service.close(FinishReason::Interrupted).await }
+    });
+    settle().await;
+    gate.open();
+    let late = creating.await.unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    closing.await.unwrap().unwrap();
+    assert!(behind.sessions()[0].finished.is_some());
+    pass(MINUTE).await;
+    assert_eq!((server.count("create_sampling_session"), server.count("session_heartbeat")), (0, 0));
+}
+
+/// A server that cannot be told is an error of `close`, and the client is closed all the same.
+#[tokio::test(start_paused = true)]
+async fn closing_that_fails() {
+    let server = FakeServer::new();
+    server.script("sessions/*/finish", [Step::status(404)]);
+    let service = harness::service(&server).await;
+    let error = service.close(FinishReason::Success).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(404)));
+    pass(MINUTE).await;
+    assert_eq!(server.count("session_heartbeat"), 0);
+}
