@@ -10,22 +10,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::configuration::DynamicFlags;
 use crate::endpoints;
-use crate::owned_task::OwnedTask;
 
 /// Abandoned promises on their way to `cancel_future`. Adding one never waits; a task of the queue's own sends them,
-/// a batch at a time. It starts with the first and ends with the queue.
+/// a batch at a time. It starts with the first. When the queue is dropped it sends what is left and ends: a
+/// cancellation takes half a minute at the most.
 #[derive(Debug)]
 pub(crate) struct CancelQueue {
     http: HttpClient,
     flags: DynamicFlags,
     runtime: Handle,
-    drain: Mutex<Option<Drain>>,
-}
-
-#[derive(Debug)]
-struct Drain {
-    sender: mpsc::UnboundedSender<Entry>,
-    _task: OwnedTask,
+    drain: Mutex<Option<mpsc::UnboundedSender<Entry>>>,
 }
 
 #[derive(Debug)]
@@ -47,11 +41,12 @@ impl CancelQueue {
         let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         let drain = drain.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let work = run(self.http.clone(), self.flags.clone(), receiver);
-            Drain { sender, _task: OwnedTask::spawn(&self.runtime, work) }
+            // Owned through its channel: it ends when the sender is gone and everything is sent.
+            self.runtime.spawn(run(self.http.clone(), self.flags.clone(), receiver));
+            sender
         });
         // The task lives as long as the queue, so the receiver is there.
-        let _ = drain.sender.send(Entry::Cancel(request_id.to_owned()));
+        let _ = drain.send(Entry::Cancel(request_id.to_owned()));
     }
 
     /// Waits until everything queued so far was sent, `limit` at most.
@@ -60,7 +55,7 @@ impl CancelQueue {
         {
             let drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(drain) = &*drain else { return };
-            let _ = drain.sender.send(Entry::Flushed(sender));
+            let _ = drain.send(Entry::Flushed(sender));
         }
         let _ = tokio::time::timeout(limit, receiver).await;
     }

@@ -44,8 +44,8 @@ impl SampleDispatch {
     }
 
     /// The gate for one submission of `bytes` estimated prompt bytes.
-    pub(crate) fn gate_for(self: &Arc<Self>, bytes: u64) -> Arc<dyn AttemptGate> {
-        Arc::new(SampleGate { dispatch: Arc::clone(self), bytes })
+    pub(crate) fn gate_for(self: &Arc<Self>, bytes: u64) -> SampleGate {
+        SampleGate { dispatch: Arc::clone(self), bytes }
     }
 
     /// The shared backoff window.
@@ -59,7 +59,9 @@ impl SampleDispatch {
     }
 }
 
-struct SampleGate {
+/// The limits as one submission meets them.
+#[derive(Debug)]
+pub(crate) struct SampleGate {
     dispatch: Arc<SampleDispatch>,
     bytes: u64,
 }

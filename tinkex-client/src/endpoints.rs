@@ -14,6 +14,8 @@ use tinkex_types::{
 use crate::Error;
 
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nobody waits for minutes to say goodbye.
+const FINISH_DEADLINE: Duration = Duration::from_secs(30);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Marks a request as sent on behalf of a public method (PROTOCOL 5.1).
@@ -78,8 +80,14 @@ pub(crate) async fn finish_session(
 ) -> Result<(), Error> {
     let path = format!("/api/v1/sessions/{}/finish", escaped(session_id));
     let request = ApiRequest::post_json("sessions/finish", path, body)?;
-    http.send(&on_behalf_of(request, "ServiceClient.close").class(CallClass::Control)).await?;
-    Ok(())
+    let request = on_behalf_of(request, "ServiceClient.close")
+        .class(CallClass::Control)
+        .deadline(Some(FINISH_DEADLINE));
+    match http.send(&request).await {
+        // Servers of the older protocol end a session by itself once its heartbeat stops.
+        Err(error) if !matches!(error.status(), Some(404 | 405)) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn create_sampling_session(
@@ -109,7 +117,7 @@ pub(crate) async fn join_sampling_session(
 pub(crate) async fn cancel_future(http: &HttpClient, request_id: &str) -> Result<(), Error> {
     let request =
         ApiRequest::post_json("cancel_future", "/api/v1/cancel_future", &CancelFutureRequest { request_id })?;
-    http.send(&request.timeout(CANCEL_TIMEOUT)).await?;
+    http.send(&request.timeout(CANCEL_TIMEOUT).deadline(Some(CANCEL_TIMEOUT))).await?;
     Ok(())
 }
 

@@ -24,6 +24,9 @@ pub enum ErrorKind {
     Status,
     /// The server accepted the work and it failed there.
     RequestFailed,
+    /// The server insists on an order of sequence ids, and the one of this request is not the one it expects
+    /// ([`Error::expected_seq_id`]). The same request may be made again: it gets an id of its own.
+    SequenceConflict,
     /// The server no longer knows the promise (410).
     Expired,
     /// An answer could not be understood.
@@ -46,6 +49,7 @@ struct Inner {
     retry_after: Option<Duration>,
     attempts: u32,
     retryable: bool,
+    expected_seq_id: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -60,12 +64,18 @@ impl Error {
             retry_after: None,
             attempts: 0,
             retryable: false,
+            expected_seq_id: None,
             source: None,
         }))
     }
 
-    pub(crate) fn closed() -> Self {
-        Self::new(ErrorKind::Closed, ErrorCategory::User, "the service client was closed; make a new one")
+    /// `what` names the client: service or sampling.
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            ErrorCategory::User,
+            format!("the {what} client was closed; make a new one"),
+        )
     }
 
     pub(crate) fn task_ended() -> Self {
@@ -79,6 +89,16 @@ impl Error {
         let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
         error.0.request_id = request_id.map(str::to_owned);
         error.0.retryable = true;
+        error
+    }
+
+    pub(crate) fn sequence_conflict(http: HttpError, seq_id: u64, expected: u64) -> Self {
+        let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}");
+        let mut error = Self::from(http);
+        error.0.kind = ErrorKind::SequenceConflict;
+        error.0.retryable = false;
+        error.0.message = message;
+        error.0.expected_seq_id = Some(expected);
         error
     }
 
@@ -122,6 +142,11 @@ impl Error {
     /// HTTP attempts of the failed call, or polls of the failed promise. 0 where nothing was sent.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// The sequence id the server expects, where it refused another one for that.
+    pub fn expected_seq_id(&self) -> Option<u64> {
+        self.0.expected_seq_id
     }
 
     /// Whether the same request may succeed later. The clients have already repeated it as far as their policy
@@ -189,6 +214,7 @@ impl From<PollError> for Error {
             PollErrorKind::Failed => ErrorKind::RequestFailed,
             PollErrorKind::Decode => ErrorKind::Decode,
             PollErrorKind::Outage => ErrorKind::Connection,
+            PollErrorKind::SessionPoll if poll.status().is_none() => ErrorKind::Closed,
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());

@@ -1,10 +1,12 @@
 //! What the clients of one service share: the HTTP client, the flags, one session, the limits, the table of requests
 //! in flight. PROTOCOL 1 calls it the holder.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tinkex_future::{ByteBudget, PollPolicy};
 use tinkex_http::{BackoffGate, HttpClient, RetryPolicy};
 use tinkex_observer::ObserverSet;
@@ -17,11 +19,11 @@ use crate::configuration::{self, DynamicFlags};
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
+use crate::sampling::Sampler;
 use crate::session::{self, Session};
 use crate::{Error, endpoints};
 
 /// What does not change while a holder lives.
-#[derive(Debug)]
 pub(crate) struct HolderSettings {
     pub(crate) session_request: CreateSessionRequest,
     pub(crate) observers: ObserverSet,
@@ -33,14 +35,17 @@ pub(crate) struct HolderSettings {
     pub(crate) header_overrides: std::collections::BTreeMap<String, String>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) http: HttpClient,
     pub(crate) runtime: Handle,
     pub(crate) settings: HolderSettings,
     pub(crate) inflight: Arc<InflightTable>,
     connection: OnceCell<Connection>,
+    /// The samplers made from it, so that closing reaches them.
+    samplers: Mutex<Vec<Weak<Sampler>>>,
     closed: AtomicBool,
+    /// Whether the server has been told of the end; held while it is.
+    finished: tokio::sync::Mutex<bool>,
 }
 
 /// What exists once the service has been reached.
@@ -63,7 +68,9 @@ impl Holder {
             settings,
             inflight: Arc::default(),
             connection: OnceCell::new(),
+            samplers: Mutex::default(),
             closed: AtomicBool::new(false),
+            finished: tokio::sync::Mutex::new(false),
         })
     }
 
@@ -125,26 +132,48 @@ impl Holder {
     }
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed("service")) } else { Ok(()) }
     }
 
-    /// Refuses new requests, sends what cancellations are queued, finishes the session, and ends its heartbeat and the
-    /// refresh of its flags (PROTOCOL 10.3).
+    /// Takes note of a sampler, to be closed with the service.
+    pub(crate) fn register(&self, sampler: &Arc<Sampler>) {
+        let mut samplers = self.samplers.lock().unwrap_or_else(PoisonError::into_inner);
+        samplers.retain(|sampler| sampler.strong_count() > 0);
+        samplers.push(Arc::downgrade(sampler));
+    }
+
+    /// Refuses new requests, sends what cancellations are queued and the last acknowledgements, finishes the session,
+    /// and ends its heartbeat and the refresh of its flags (PROTOCOL 10.3). What a call could not finish, because it
+    /// was dropped or the server did not answer, the next one does.
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-        if self.closed.swap(true, Ordering::AcqRel) {
+        self.closed.store(true, Ordering::Release);
+        let mut finished = self.finished.lock().await;
+        if *finished {
             return Ok(());
         }
         // A connection that is just being made is waited for, since its session is to be finished too; none is begun.
-        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed()) }).await;
+        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed("service")) }).await;
         let Ok(connection) = connected else { return Ok(()) };
+        let samplers = std::mem::take(&mut *self.samplers.lock().unwrap_or_else(PoisonError::into_inner));
+        let samplers: Vec<_> = samplers.iter().filter_map(Weak::upgrade).collect();
+        join_all(samplers.iter().map(|sampler| sampler.close())).await;
         connection.cancellations.flush(FLUSH_LIMIT).await;
-        let body = FinishSessionRequest { reason, detail };
-        let finished = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
         connection.session.end();
         if let Some(refresh) = &connection.refresh {
             refresh.abort();
         }
-        finished
+        let body = FinishSessionRequest { reason, detail };
+        endpoints::finish_session(&self.http, connection.session.id(), &body).await?;
+        *finished = true;
+        Ok(())
+    }
+}
+
+/// Names the service only: settings hold header values and metadata, which may be secrets.
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let session = self.connected().map(|connection| connection.session.id());
+        f.debug_struct("Holder").field("http", &self.http).field("session", &session).finish_non_exhaustive()
     }
 }

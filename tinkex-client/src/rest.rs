@@ -5,7 +5,8 @@ use tinkex_types::{Health, ServerCapabilities};
 
 use crate::{Error, endpoints};
 
-/// Asks the service about itself. A cheap clone.
+/// Asks the service about itself (REST 3, G). A cheap clone. Each call takes 60 s an attempt at most and is repeated as
+/// the service client's retry policy says, by default 10 times within 5 minutes.
 #[derive(Clone, Debug)]
 pub struct RestClient {
     http: HttpClient,

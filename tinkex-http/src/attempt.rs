@@ -12,8 +12,8 @@ use crate::classify::Evidence;
 use crate::client::{Inner, seconds};
 use crate::error::{Delivery, HttpError, body_category, body_excerpt, body_message};
 use crate::{
-    ApiRequest, Transport as _, TransportError, TransportErrorKind, content_encoding, headers, redact,
-    retry_after,
+    ApiRequest, Refusal, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,
+    redact, retry_after,
 };
 
 /// Redirects that one attempt follows.
@@ -74,7 +74,7 @@ pub(crate) async fn run(
         }
     };
     span.record("http.response.status_code", status.as_u16());
-    announce_deprecation(&headers, credential.as_ref());
+    client.deprecations.announce(&headers, credential.as_ref());
     if status.is_success() {
         return Ok(RawResponse { status, headers, body, hint: None, message: String::new() });
     }
@@ -155,19 +155,6 @@ fn resolve(from: &Uri, location: &str) -> Result<(Uri, bool), TransportError> {
     Ok((next.as_str().parse().map_err(|e| refused(&e))?, same_origin))
 }
 
-/// PROTOCOL 5.2: the service announces deprecations in a header.
-fn announce_deprecation(headers: &HeaderMap, credential: Option<&HeaderValue>) {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(note) = text("x-deprecation-note") {
-        let note = redact::scrub(note.to_owned(), credential);
-        if text("x-deprecation-level").is_some_and(|level| level.trim().eq_ignore_ascii_case("error")) {
-            tracing::error!("Deprecation notice: {note}");
-        } else {
-            tracing::warn!("Deprecation notice: {note}");
-        }
-    }
-}
-
 impl AttemptFailure {
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(self, Self::Transport(error) if error.kind() == TransportErrorKind::Timeout)
@@ -184,6 +171,15 @@ impl AttemptFailure {
         match self {
             Self::Status(response) => response.hint,
             _ => None,
+        }
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal<'_>> {
+        match self {
+            Self::Transport(_) => None,
+            Self::Status(response) => {
+                Some(Refusal { status: response.status.as_u16(), body: &response.body })
+            }
         }
     }
 

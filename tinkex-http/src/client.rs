@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use crate::attempt::{self, AttemptFailure};
 use crate::billing::BillingPause;
 use crate::classify::{RetryCause, Verdict, decide};
+use crate::deprecation::Deprecations;
 use crate::error::{Delivery, HttpError, HttpErrorKind};
 use crate::{
     ApiRequest, ApiResponse, AttemptPermit, AuthError, AuthProvider, BaseUrl, GateKey, Jitter, RetryBudget,
-    RetryPolicy, SharedTransport, WallClock, headers, idempotency,
+    RetryPolicy, Ruling, SharedTransport, WallClock, headers, idempotency,
 };
 
 /// Makes calls to one service with one credential. A cheap clone.
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     budget: Arc<RetryBudget>,
     jitter: Jitter,
     billing: BillingPause,
+    pub(crate) deprecations: Deprecations,
 }
 
 /// Completes when the caller no longer wants the answer.
@@ -109,7 +111,11 @@ impl HttpClient {
                 Err(failure) => failure,
             };
             call.delivery = call.delivery.max(failure.delivery());
-            let verdict = decide(&failure.evidence(request));
+            let overruled = match (&request.gate, failure.refusal()) {
+                (Some(gate), Some(refusal)) => gate.refused(&refusal) == Ruling::Final,
+                _ => false,
+            };
+            let verdict = if overruled { Verdict::Fail } else { decide(&failure.evidence(request)) };
             let paused = match verdict {
                 Verdict::Retry(RetryCause::Billing) if policy.is_enabled() => {
                     inner.billing.pause(policy.billing_pause, || failure.billing_text())
@@ -475,6 +481,7 @@ impl HttpClientBuilder {
             clock: self.clock,
             max_response_bytes: self.max_response_bytes,
             billing: BillingPause::default(),
+            deprecations: Deprecations::default(),
         })))
     }
 }

@@ -28,6 +28,32 @@ pub trait AttemptGate: Send + Sync {
     /// Called while the attempt's permit is still held, so that the next in line finds the gate closed. A 429 is told
     /// whether or not the call is tried again (C-3).
     fn throttled(&self, hint: Option<Duration>);
+
+    /// The server answered an attempt with an error status. A gate that knows what the words mean may overrule the
+    /// decision table; the default does not.
+    fn refused(&self, refusal: &Refusal<'_>) -> Ruling {
+        let _ = refusal;
+        Ruling::AsUsual
+    }
+}
+
+/// An answer with an error status, as a gate gets to see it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Refusal<'a> {
+    /// The status.
+    pub status: u16,
+    /// The body, decompressed.
+    pub body: &'a [u8],
+}
+
+/// What a gate makes of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// The decision table decides.
+    AsUsual,
+    /// The refusal is final, whatever the table says.
+    Final,
 }
 
 /// The wait before an attempt.

@@ -64,7 +64,7 @@ impl ModelInput {
 
     /// The number of context positions; none where an image states no expected tokens.
     pub fn token_count(&self) -> Option<usize> {
-        self.chunks.iter().map(Chunk::token_count).sum()
+        self.chunks.iter().try_fold(0usize, |sum, chunk| sum.checked_add(chunk.token_count()?))
     }
 
     /// The token ids of the text chunks, in order; images and audio have none.

@@ -51,7 +51,7 @@ impl SampleRequest {
         }
     }
 
-    /// Sets how many continuations to draw.
+    /// Sets how many continuations to draw, at least 1. Default 1.
     #[must_use]
     pub fn num_samples(mut self, num_samples: u32) -> Self {
         self.num_samples = num_samples;
@@ -79,7 +79,7 @@ impl SampleRequest {
         self
     }
 
-    /// Asks for the log-probabilities of given tokens at prompt positions.
+    /// Asks for the log-probabilities of given tokens at prompt positions: int64, `[prompt length - 1, K]`, -1 for none.
     #[must_use]
     pub fn target_prompt_logprobs(mut self, targets: TensorData) -> Self {
         self.target_prompt_logprobs = Some(targets);
@@ -93,7 +93,8 @@ impl SampleRequest {
         self
     }
 
-    /// Limits prompt log-probabilities to the last n positions.
+    /// Limits prompt log-probabilities to the last n positions, at least 1. Needs
+    /// [`prompt_logprobs`](Self::prompt_logprobs).
     #[must_use]
     pub fn prompt_logprobs_last_n(mut self, n: u32) -> Self {
         self.prompt_logprobs_last_n = Some(n);

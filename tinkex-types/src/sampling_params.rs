@@ -47,42 +47,42 @@ impl SamplingParams {
         Self::default()
     }
 
-    /// Sets the most tokens to generate.
+    /// Sets the most tokens to generate, at least 1. Default: the server's.
     #[must_use]
     pub fn max_tokens(mut self, max_tokens: u32) -> Self {
         self.max_tokens = Some(max_tokens);
         self
     }
 
-    /// Sets the seed.
+    /// Sets the seed. Default: none, so samples differ.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Sets when to stop.
+    /// Sets when to stop. Default: at the model's end of sequence.
     #[must_use]
     pub fn stop(mut self, stop: impl Into<Stop>) -> Self {
         self.stop = Some(stop.into());
         self
     }
 
-    /// Sets the temperature.
+    /// Sets the temperature, at least 0. Default 1.
     #[must_use]
     pub fn temperature(mut self, temperature: f64) -> Self {
         self.temperature = temperature;
         self
     }
 
-    /// Sets top-k.
+    /// Sets top-k: -1 or at least 1. Default -1, unlimited.
     #[must_use]
     pub fn top_k(mut self, top_k: i32) -> Self {
         self.top_k = top_k;
         self
     }
 
-    /// Sets top-p.
+    /// Sets top-p, in (0, 1]. Default 1.
     #[must_use]
     pub fn top_p(mut self, top_p: f64) -> Self {
         self.top_p = top_p;

@@ -1,6 +1,7 @@
 //! How a sampling client is made (PROTOCOL 15.1, 15.7).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tinkex_future::{PollPolicy, Poller, SessionPoller};
@@ -171,7 +172,7 @@ impl SamplingClientBuilder {
         };
         let announcements = announced.then(|| {
             let many = HttpRetrieveMany::new(holder.http.clone(), Arc::clone(&sampling_session_id), clone_id);
-            SessionPoller::new(many, holder.runtime.clone())
+            SessionPoller::new(many, holder.runtime.clone()).billing_pause(poll_policy.billing_pause)
         });
         SamplingClient::new(Sampler {
             session_id: Arc::clone(connection.session.id()),
@@ -185,6 +186,7 @@ impl SamplingClientBuilder {
             in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
             submit_policy,
             record_stability_info: self.record_stability_info,
+            closed: AtomicBool::new(false),
             resubmissions,
             holder,
         })

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tinkex_future::{Poller, PromiseRef, SessionPoller};
@@ -47,6 +48,7 @@ pub(crate) struct Sampler {
     pub(super) submit_policy: RetryPolicy,
     /// Whether every sample asks for stability records; a property of the handle it was opened from.
     pub(super) record_stability_info: bool,
+    pub(super) closed: AtomicBool,
     /// How often a sample is submitted anew after the server lost it (410).
     pub(super) resubmissions: u32,
 }
@@ -69,16 +71,38 @@ impl SampleOptions {
     }
 }
 
+impl Sampler {
+    fn check_open(&self) -> Result<(), Error> {
+        self.holder.check_open()?;
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed("sampling")) } else { Ok(()) }
+    }
+
+    /// Refuses new samples, and ends the announcements with one last acknowledgement.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        if let Some(announcements) = &self.announcements {
+            announcements.close().await;
+        }
+    }
+}
+
 impl SamplingClient {
     pub(super) fn new(sampler: Sampler) -> Self {
-        Self { inner: Arc::new(sampler) }
+        let inner = Arc::new(sampler);
+        inner.holder.register(&inner);
+        Self { inner }
     }
 
     /// Samples (PROTOCOL 15.2 to 15.6). The work has started when this returns; it may be called from any thread.
     ///
     /// The sample waits its turn, is submitted (429, 408, 409, 5xx and transport failures are repeated under the same
     /// sequence id and idempotency key), and polled until it is done. If the server loses it (410) it is submitted
-    /// anew. The handle resolves to an error for arguments no server can accept, without anything being sent.
+    /// anew.
+    ///
+    /// # Errors
+    /// Through the handle: [`InvalidInput`](crate::ErrorKind::InvalidInput) for arguments no server can accept, without
+    /// anything being sent; [`RequestFailed`](crate::ErrorKind::RequestFailed) where the server took it in and it failed
+    /// there; otherwise the kind says how the submission or the polling ended.
     pub fn sample(&self, request: SampleRequest) -> SampleHandle {
         self.sample_with(request, SampleOptions::default())
     }
@@ -88,7 +112,11 @@ impl SamplingClient {
         self.start(request, options, |response| response)
     }
 
-    /// The log-probability (natural log) of each token of `prompt`; the first has none.
+    /// The log-probability (natural log) of each token of `prompt`; the first has none. A sample of one token with
+    /// `prompt_logprobs` (PROTOCOL 15.2).
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); also [`Decode`](crate::ErrorKind::Decode) where the server sent none.
     pub fn compute_logprobs(&self, prompt: impl Into<ModelInput>) -> SampleHandle<Vec<Option<f32>>> {
         self.logprobs(logprobs_request(prompt))
     }
@@ -107,7 +135,12 @@ impl SamplingClient {
     }
 
     /// Waits for a sample that was submitted before, perhaps by another process, by the id of its promise
-    /// ([`SampleHandle::request_id`]). A promise the server no longer knows is an error; nothing is submitted anew.
+    /// ([`SampleHandle::request_id`]). Nothing is submitted anew. The prompt is not known here, so prompt
+    /// log-probabilities come as the server sent them, and the sequences have no ids.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); [`Expired`](crate::ErrorKind::Expired) or a `Status` of 404 where the server no longer
+    /// knows the promise.
     pub fn resume(&self, request_id: impl Into<Arc<str>>) -> SampleHandle {
         let promise = PromiseRef::new(request_id, RequestType::Sample);
         self.spawn(Start::Resume(promise), SampleOptions::default(), |response| response)
@@ -133,7 +166,7 @@ impl SamplingClient {
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
         let sampler = Arc::clone(&self.inner);
-        if let Err(closed) = sampler.holder.check_open() {
+        if let Err(closed) = sampler.check_open() {
             return SampleHandle::refused(closed, convert);
         }
         let entry =
@@ -156,18 +189,17 @@ impl SamplingClient {
         &self.inner.sampling_session_id
     }
 
-    /// This sampler as text for another process, without the credential. Open it with
-    /// [`ServiceClientBuilder::open_sampler`](crate::ServiceClientBuilder::open_sampler).
-    ///
-    /// # Errors
-    /// None at present; the signature leaves room.
-    pub fn handle(&self) -> Result<SamplerHandle, Error> {
+    /// This sampler, to be opened in another process with
+    /// [`ServiceClientBuilder::open_sampler`](crate::ServiceClientBuilder::open_sampler); its `Display` is the text to
+    /// pass on (PROTOCOL 15.7). It carries no API key, but it does carry the headers set with
+    /// [`ServiceClientBuilder::header`](crate::ServiceClientBuilder::header).
+    pub fn handle(&self) -> SamplerHandle {
         let holder = &self.inner.holder;
         let (config, flags) = holder
             .connected()
             .map(|connection| (connection.config.clone(), (*connection.flags.get()).clone()))
             .unwrap_or_default();
-        Ok(SamplerHandle {
+        SamplerHandle {
             session_id: self.inner.session_id.to_string(),
             sampling_session_id: self.inner.sampling_session_id.to_string(),
             holder: HandleHolder {
@@ -179,15 +211,15 @@ impl SamplingClient {
             },
             base_model: self.inner.base_model.clone(),
             record_stability_info: self.inner.record_stability_info,
-        })
+        }
     }
 
-    /// Stops the announcements of a session poller, after one last acknowledgement. Only of use where the server
-    /// enables `sample_use_retrieve_futures`; without it this does nothing. Samples still in flight fail.
+    /// Refuses new samples on this client and its clones ([`Closed`](crate::ErrorKind::Closed)). Samples in flight go
+    /// on, but for those whose results a session poller announces (server flag `sample_use_retrieve_futures`): its
+    /// last acknowledgement is sent, 5 s at most, and they fail. [`ServiceClient::close`](crate::ServiceClient::close)
+    /// does this for all of its samplers.
     pub async fn close(&self) {
-        if let Some(announcements) = &self.inner.announcements {
-            announcements.close().await;
-        }
+        self.inner.close().await;
     }
 
     /// Waits until user observers have been told everything so far, `limit` at most; blocks the thread. For tests.

@@ -14,9 +14,9 @@ use crate::inflight::Row;
 
 /// A sample in progress. It was started by the call that returned this handle; awaiting it gives the result.
 ///
-/// **Drop** abandons the sample: nothing more is sent for it, its poll stops, its permits are free, and where the
-/// server enables it `cancel_future` is sent. An attempt of the submission that is already on the wire is finished
-/// first, so that no sequence id is lost.
+/// **Drop** abandons the sample: nothing more is sent for it, its poll stops, its permits come back, and where the
+/// server enables it `cancel_future` is sent. Only an attempt of the submission that is already on the wire is
+/// finished first (60 s at most), with its permits, so that no sequence id is lost.
 #[must_use = "dropping the handle abandons the sample"]
 pub struct SampleHandle<T = SampleResponse> {
     result: oneshot::Receiver<Result<SampleResponse, Error>>,
@@ -47,7 +47,8 @@ impl<T> SampleHandle<T> {
         self.row.as_ref().and_then(|row| row.request_id())
     }
 
-    /// Waits on a thread that is no async worker.
+    /// Waits, blocking the thread. For threads outside any runtime; those of `spawn_blocking` cannot be told from async
+    /// workers and are refused too (use `Handle::block_on` there).
     ///
     /// # Errors
     /// The sample's, or [`InvalidInput`](crate::ErrorKind::InvalidInput) where the thread belongs to a runtime, which

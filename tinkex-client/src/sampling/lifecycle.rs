@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tinkex_future::PromiseRef;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::client::{SampleOptions, Sampler};
 use super::result::{self, Expectations};
+use super::submission::{SubmissionGate, expected_seq_id};
 use crate::Error;
 use crate::endpoints::on_behalf_of;
 use crate::inflight::{InflightEntry, Row};
@@ -167,13 +168,14 @@ impl Sampler {
     async fn submit(
         &self,
         request: &SampleRequest,
-        row: &Row,
+        row: &Arc<Row>,
         mut stop: Stop<'_>,
     ) -> Result<(PromiseRef, Promise), Stopped> {
         row.submitting();
         let begun = Instant::now();
         let seq_id = self.sequence.draw();
-        let outgoing = match self.outgoing(request, seq_id) {
+        let gate = self.gate(request, seq_id, row);
+        let outgoing = match self.outgoing(request, seq_id, Arc::clone(&gate)) {
             Ok(outgoing) => outgoing,
             Err(error) => {
                 self.sequence.give_back(seq_id);
@@ -186,24 +188,45 @@ impl Sampler {
                 if never_counted(&error) {
                     self.sequence.give_back(seq_id);
                 }
-                return Err(match error.kind() {
-                    HttpErrorKind::Abandoned => Stopped::Abandoned,
+                return Err(match (error.kind(), error.status()) {
+                    (HttpErrorKind::Abandoned, _) => Stopped::Abandoned,
+                    (_, Some(409)) => match expected_seq_id(error.body()) {
+                        Some(expected) => Stopped::Failed(Error::sequence_conflict(error, seq_id, expected)),
+                        None => error.into(),
+                    },
                     _ => error.into(),
                 });
             }
         };
+        gate.accepted();
         let accepted: Promise = response.json()?;
         let promise = PromiseRef::new(accepted.request_id.as_str(), RequestType::Sample)
             .with_create_roundtrip(Instant::now().saturating_duration_since(begun));
         Ok((promise, accepted))
     }
 
-    fn outgoing(&self, request: &SampleRequest, seq_id: u64) -> Result<ApiRequest, Error> {
+    fn gate(&self, request: &SampleRequest, seq_id: u64, row: &Arc<Row>) -> Arc<SubmissionGate> {
+        Arc::new(SubmissionGate {
+            limits: self.dispatch.gate_for(request.prompt.sample_bytes()),
+            seq_id,
+            sampling_session_id: Arc::clone(&self.sampling_session_id),
+            observers: Arc::clone(&self.observers),
+            row: Arc::clone(row),
+            told: Mutex::new(None),
+        })
+    }
+
+    fn outgoing(
+        &self,
+        request: &SampleRequest,
+        seq_id: u64,
+        gate: Arc<SubmissionGate>,
+    ) -> Result<ApiRequest, Error> {
         let body = request.body(&self.sampling_session_id, seq_id);
         let outgoing = ApiRequest::post_json("asample", "/api/v1/asample", &body)?
             .class(CallClass::Upload)
             .policy(self.submit_policy.clone())
-            .gate(self.dispatch.gate_for(request.prompt.sample_bytes()))
+            .gate(gate)
             .header(
                 http::HeaderName::from_static("x-tinker-sampling-backpressure"),
                 http::HeaderValue::from_static("1"),
@@ -244,12 +267,12 @@ impl Sampler {
     }
 }
 
-/// Whether a sequence id is as good as new: no attempt reached the server, or the sample was abandoned while every
-/// attempt that did was refused (429). A refusal that is final has used the id up.
+/// Whether a sequence id is as good as new: no attempt reached the server, or every attempt that did was refused for
+/// now (429) and the call ended for another reason. A refusal that is final has used the id up.
 fn never_counted(error: &HttpError) -> bool {
     match error.delivery() {
         Delivery::NeverSent => true,
-        Delivery::Rejected => error.kind() == HttpErrorKind::Abandoned,
+        Delivery::Rejected => error.kind() != HttpErrorKind::Status,
         Delivery::Uncertain => false,
     }
 }

@@ -7,8 +7,10 @@ mod lifecycle;
 mod result;
 mod retrieve;
 mod sequence;
+mod submission;
 
 pub use builder::SamplingClientBuilder;
 pub(crate) use builder::open;
+pub(crate) use client::Sampler;
 pub use client::{SampleOptions, SamplingClient};
 pub use handle::SampleHandle;

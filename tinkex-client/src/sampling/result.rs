@@ -9,6 +9,7 @@ use tinkex_types::{DecodeError, SampleRequest, SampleResponse};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Expectations {
     prompt_tokens: Option<usize>,
+    prompt_logprobs: bool,
     alternatives: bool,
     last_n: Option<u32>,
 }
@@ -17,6 +18,7 @@ impl Expectations {
     pub(crate) fn of(request: &SampleRequest) -> Self {
         Self {
             prompt_tokens: request.prompt.token_count(),
+            prompt_logprobs: request.prompt_logprobs,
             alternatives: request.prompt_alt_tokens_k > 0,
             last_n: request.prompt_logprobs_last_n,
         }
@@ -36,6 +38,14 @@ pub(crate) fn read(
     };
     if expectations.alternatives && response.prompt_alt_tokens.is_none() {
         return Err(ignored("prompt_alt_tokens_k"));
+    }
+    if expectations.prompt_logprobs && response.prompt_logprobs.is_none() {
+        // Nothing can be said of the first token, so a server that leaves it out has nothing to send for a prompt of
+        // one token.
+        if expectations.prompt_tokens != Some(1) {
+            return Err(ignored("prompt_logprobs"));
+        }
+        response.prompt_logprobs = Some(vec![None]);
     }
     if let Some(tokens) = expectations.prompt_tokens {
         response.align_prompt_logprobs(tokens);

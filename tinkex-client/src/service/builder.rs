@@ -57,10 +57,10 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sets the API key. Keys for the production service begin with `tml-`.
+    /// Sets the API key. Empty text counts as unset. Keys for the production service begin with `tml-`.
     #[must_use]
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
-        self.api_key = Some(Credential::Text(key.into()));
+        self.api_key = Some(key.into()).filter(|key| !key.trim().is_empty()).map(Credential::Text);
         self
     }
 
@@ -143,7 +143,9 @@ impl ServiceClientBuilder {
     }
 
     /// Sets how calls are repeated. Default: 10 retries within 5 minutes; for samples, without a limit of count until
-    /// a failure has lasted 30 minutes. [`RetryPolicy::none`] makes every call, sampling included, a single attempt.
+    /// a failure has lasted 30 minutes. [`RetryPolicy::none`] makes every call, the submission of samples included, a
+    /// single attempt; results are still polled for ([`poll_policy`](Self::poll_policy)). A policy set here also
+    /// overrides the server's limit on billing pauses, and its count caps how often a lost sample is submitted anew.
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.sampling_policy = Some(policy.clone());
@@ -201,6 +203,8 @@ impl ServiceClientBuilder {
     /// [`SamplingClient::handle`](crate::SamplingClient::handle). The handle says where the service is; the
     /// credential comes from this builder. Neither flags nor a session are asked for: they are in the handle. The
     /// opened sampler draws its sequence ids from a block of its own (PROTOCOL 15.7).
+    ///
+    /// The API key is sent to whatever service the handle names, so open only handles you trust.
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -8,7 +8,7 @@ pub use builder::ServiceClientBuilder;
 use tinkex_types::{FinishReason, ServerCapabilities};
 
 use crate::holder::Holder;
-use crate::{Error, InflightRequest, RestClient, SamplingClientBuilder, endpoints};
+use crate::{Error, InflightRequest, RestClient, SamplingClientBuilder};
 
 /// The entry to a Tinker service. A cheap clone, `Send + Sync`; clones share one session.
 ///
@@ -50,12 +50,12 @@ impl ServiceClient {
         RestClient::new(self.holder.http.clone())
     }
 
-    /// The models the server offers.
+    /// The models the server offers: [`RestClient::server_capabilities`].
     ///
     /// # Errors
     /// Where the request fails.
     pub async fn server_capabilities(&self) -> Result<ServerCapabilities, Error> {
-        endpoints::capabilities(&self.holder.http).await
+        self.rest_client().server_capabilities().await
     }
 
     /// The session's id, once there is a session.
@@ -80,9 +80,13 @@ impl ServiceClient {
         self.holder.connected().map(|connection| connection.dispatch.available())
     }
 
-    /// Ends the session on the server: new requests are refused from now on, queued cancellations are sent, the
-    /// server is told how the session ended, and the heartbeat stops. Does nothing the second time, or where there
-    /// never was a session. Requests in flight go on until their handles are dropped.
+    /// Ends the session on the server (PROTOCOL 10.3): new requests are refused from now on, queued cancellations are
+    /// sent, the heartbeat stops, and the server is told how the session ended. Requests in flight go on until their
+    /// handles are dropped, but for samples announced by a session poller (see
+    /// [`SamplingClient::close`](crate::SamplingClient::close)).
+    ///
+    /// Takes 40 s at most. Does nothing where there never was a session, where the server has no such endpoint, or once
+    /// it has succeeded; a call that failed or was dropped may be made again.
     ///
     /// # Errors
     /// Where the server could not be told.

@@ -144,7 +144,7 @@ async fn service_settings() {
     let at = |url: &str| plain().api_key("tml-key").base_url(url);
     let cases = [
         ("no key", plain().base_url(server.url()), &["API key", "api_key(", "TINKER_API_KEY"][..]),
-        ("blank key", keyed("  "), &["API key", "empty", "TINKER_API_KEY"]),
+        ("blank key", keyed("  "), &["API key", "missing", "TINKER_API_KEY"]),
         ("two lines", keyed("tml-a\nb"), &["API key", "line breaks"]),
         ("a key with umlauts", keyed("tml-ä"), &["API key", "ASCII"]),
         ("a foreign key for production", plain().api_key("sk-123"), &["API key", "tml-"]),
@@ -212,7 +212,7 @@ fn malformed_sampler_handles() {
 async fn sampler_handles_that_cannot_be_opened() {
     let server = FakeServer::new();
     let (service, sampler) = harness::sampler(&server).await;
-    let handle = sampler.handle().unwrap();
+    let handle = sampler.handle();
     drop((service, sampler));
     let sent = server.all_requests().len();
     let at = |url: &str| {

@@ -422,3 +422,17 @@ async fn a_sampler_of_saved_weights() {
     second.sample(harness::request(&[1])).await.unwrap();
     assert_eq!(server.seq_ids("asample"), [0]);
 }
+
+/// A server that ignores the wish for prompt log-probabilities is found out; one that has none to give for a prompt of
+/// one token is not at fault.
+#[tokio::test(start_paused = true)]
+async fn log_probabilities_that_are_not_there() {
+    let server = FakeServer::new();
+    let (_service, sampler) = harness::sampler(&server).await;
+    let silent = || Step::json(serde_json::json!({"sequences": [{"tokens": [1], "stop_reason": "length"}]}));
+    server.script("retrieve_future", [silent().repeat(2)]);
+    let error = sampler.compute_logprobs(vec![1, 2, 3]).await.unwrap_err();
+    assert_eq!(error.kind(), tinkex_client::ErrorKind::Decode);
+    assert!(error.to_string().contains("the server ignored prompt_logprobs"), "{error}");
+    assert_eq!(sampler.compute_logprobs(vec![1]).await.unwrap(), [None]);
+}

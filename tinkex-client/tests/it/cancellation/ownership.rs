@@ -43,6 +43,22 @@ async fn handles_outlive_their_clients() {
     assert_eq!(tasks.num_alive_tasks(), before);
 }
 
+/// Cancellations of samples that go together with their last client are sent all the same, and then nothing is left.
+#[tokio::test(start_paused = true)]
+async fn cancellations_outlive_the_last_client() {
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let before = tasks.num_alive_tasks();
+    let (service, server, client, sampler) = connected(true, json!({})).await;
+    service.pause(QueueState::PausedCapacity, None, None);
+    let handles = fan_out(&sampler, 20);
+    server.wait_for_in_flight("retrieve_future", 20).await;
+    server.script("cancel_future", [Step::behave().delay(Duration::from_millis(100))]).then_repeat_last();
+    drop((handles, client, sampler));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cancelled(&service).len(), 20);
+    assert_eq!(tasks.num_alive_tasks(), before);
+}
+
 /// A closed service refuses new samples, sends the cancellations it still has, and finishes the session.
 #[tokio::test(start_paused = true)]
 async fn closing_sends_what_is_queued() {

@@ -21,7 +21,7 @@ async fn flags(scenario: &Scenario) -> (FakeServer, SamplerHandle) {
     let server = replay::server(scenario);
     let service = replay::client(&server).build().await.unwrap();
     let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
-    let handle = sampler.handle().unwrap();
+    let handle = sampler.handle();
     replay::assert_requests(&server, scenario, &[], false);
     (server, handle)
 }

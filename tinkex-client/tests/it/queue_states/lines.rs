@@ -116,6 +116,36 @@ async fn answers_and_their_lines() {
     }
 }
 
+/// C-5: the 429 of a submission may carry a state too. It is told like any other, once more as over when the sample is
+/// taken in, and shown in the table of requests in flight.
+#[tokio::test(start_paused = true)]
+async fn a_refused_submission_tells_its_state() {
+    let (log, _guard) = LogCapture::start();
+    let (server, client, sampler) = harness::in_front_of(&Service::default()).await;
+    let told = Told::default();
+    let watched = client
+        .sampling_client()
+        .base_model(MODEL)
+        .queue_state_observer(told.closure())
+        .create()
+        .await
+        .unwrap();
+    let paused =
+        json!({"detail": "slow down", "queue_state": "paused_rate_limit", "queue_state_reason": "calm"});
+    let limited = Step::status(429).header("retry-after", "2").json_body(paused);
+    server.script("asample", [limited.repeat(2)]).then_behave();
+    let handle = watched.sample(request(&[1]));
+    server.wait_for("asample", 2).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let row = client.inflight().remove(0);
+    assert_eq!((row.queue_state, row.reason.as_deref()), (Some(QueueState::PausedRateLimit), Some("calm")));
+    handle.await.unwrap();
+    assert_eq!(log.pause_texts(), [line(&watched, "calm")]);
+    assert!(watched.flush_observers(PATIENCE));
+    assert_eq!(told.states(), [QueueState::PausedRateLimit, QueueState::Active]);
+    drop(sampler);
+}
+
 /// QS-3, F-06: fifty samples paused at once write exactly one line.
 #[tokio::test(start_paused = true)]
 async fn many_paused_samples_write_one_line() {

@@ -1,8 +1,11 @@
 //! The end of a session.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tinkex_client::{ErrorKind, FinishReason};
 use tinkex_testkit::{FakeServer, Gate, Step};
+use tokio::time::Instant;
 
 use super::{MINUTE, pass, settle, steered};
 use crate::harness::{self, MODEL};
@@ -97,14 +100,88 @@ async fn closing_while_connecting() {
     assert_eq!((server.count("create_sampling_session"), server.count("session_heartbeat")), (0, 0));
 }
 
-/// A server that cannot be told is an error of `close`, and the client is closed all the same.
+/// A server that cannot be told is an error of `close`, and the client is closed all the same. Closing again tells it.
 #[tokio::test(start_paused = true)]
 async fn closing_that_fails() {
     let server = FakeServer::new();
-    server.script("sessions/*/finish", [Step::status(404)]);
+    server.script("sessions/*/finish", [Step::status(403)]).then_behave();
     let service = harness::service(&server).await;
     let error = service.close(FinishReason::Success).await.unwrap_err();
-    assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(404)));
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(403)));
     pass(MINUTE).await;
     assert_eq!(server.count("session_heartbeat"), 0);
+    service.close(FinishReason::Success).await.unwrap();
+    service.close(FinishReason::Success).await.unwrap();
+    assert_eq!(server.count("sessions/*/finish"), 2, "once more, and then never again");
+}
+
+/// A server of the older protocol has no such endpoint: its sessions end with their heartbeat.
+#[tokio::test(start_paused = true)]
+async fn closing_where_there_is_no_such_endpoint() {
+    for status in [404, 405] {
+        let server = FakeServer::new();
+        server.script("sessions/*/finish", [Step::status(status)]);
+        let service = harness::service(&server).await;
+        service.close(FinishReason::Success).await.unwrap();
+        service.close(FinishReason::Success).await.unwrap();
+        assert_eq!(server.count("sessions/*/finish"), 1);
+    }
+}
+
+/// A server that never answers holds `close` for half a minute, and a `close` that was dropped can be repeated.
+#[tokio::test(start_paused = true)]
+async fn closing_against_silence() {
+    let server = FakeServer::new();
+    server.script("sessions/*/finish", [Step::hang().repeat(2)]).then_behave();
+    let service = harness::service(&server).await;
+    let dropped = tokio::time::timeout(Duration::from_secs(1), service.close(FinishReason::Success)).await;
+    assert!(dropped.is_err());
+    let begun = Instant::now();
+    let error = service.close(FinishReason::Success).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(
+        (Duration::from_secs(30)..Duration::from_secs(31)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    service.close(FinishReason::Success).await.unwrap();
+}
+
+/// PROTOCOL 10.3, 16.6: closing the service closes its samplers, which acknowledge what they have fetched; a sampler
+/// closed on its own refuses new samples without sending them.
+#[tokio::test(start_paused = true)]
+async fn closing_reaches_the_samplers() {
+    let (behind, server) = steered();
+    behind.set_client_config(&serde_json::json!({"sample_use_retrieve_futures": true}));
+    let (service, sampler) = harness::sampler(&server).await;
+    sampler.sample(harness::request(&[1])).await.unwrap();
+    let other = service.sampling_client().base_model(MODEL).create().await.unwrap();
+    other.close().await;
+    let sent = server.count("asample");
+    let error = other.sample(harness::request(&[1])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert_eq!(server.count("asample"), sent);
+    service.close(FinishReason::Success).await.unwrap();
+    let last = server.requests("retrieve_futures").pop().unwrap();
+    let told = server.requests("retrieve_futures").iter().any(|request| {
+        request.json().is_some_and(|body| body["retrieved_request_ids"] != serde_json::json!([]))
+    });
+    assert!(told, "the fetched result was acknowledged, at the latest by {:?}", last.json());
+}
+
+/// What a client prints of itself holds no header value and no metadata: both may be secrets.
+#[tokio::test(start_paused = true)]
+async fn debug_shows_no_secrets() {
+    let server = FakeServer::new();
+    let builder =
+        harness::builder(&server).header("authorization", "Bearer s3cret").user_metadata("note", "s3cret");
+    let shown = format!("{builder:?}");
+    let service = builder.build().await.unwrap();
+    let creating = service.sampling_client().base_model(MODEL);
+    let shown = format!("{shown} {service:?} {creating:?}");
+    let sampler = creating.create().await.unwrap();
+    let handle = sampler.sample(harness::request(&[1]));
+    let shown = format!("{shown} {sampler:?} {handle:?} {:?} {:?}", sampler.handle(), service.rest_client());
+    handle.await.unwrap();
+    assert!(!shown.contains("s3cret") && !shown.contains("tml-test"), "{shown}");
 }

@@ -193,7 +193,7 @@ async fn servers_without_flags() {
     server.script("client/config", [Step::status(404)]);
     server.script("client/dynamic_config", [Step::status(404)]);
     let (_service, sampler) = harness::sampler(&server).await;
-    let holder = sampler.handle().unwrap().holder;
+    let holder = sampler.handle().holder;
     assert_eq!(holder.client_config, Default::default());
     assert_eq!(holder.client_dynamic_config, Default::default());
     pass(20 * MINUTE).await;

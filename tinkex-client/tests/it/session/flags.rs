@@ -24,7 +24,7 @@ async fn dynamic_flags_are_refreshed() {
     let (behind, server) = steered();
     behind.set_dynamic_config(&json!({ "refresh_interval_sec": 1 }));
     let (_service, sampler) = harness::sampler(&server).await;
-    let flags = |sampler: &SamplingClient| sampler.handle().unwrap().holder.client_dynamic_config;
+    let flags = |sampler: &SamplingClient| sampler.handle().holder.client_dynamic_config;
     let connected = Instant::now();
     pass(15 * SECOND).await;
     behind.set_dynamic_config(&json!({ "refresh_interval_sec": 60, "sample_cancel_max_batch_size": 3 }));

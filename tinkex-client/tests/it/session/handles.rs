@@ -16,11 +16,11 @@ async fn a_sampler_handle_opened_elsewhere() {
     let service = harness::builder(&server).header("x-team", "blue").build().await.unwrap();
     let sampler = of_model(&service).await;
     sampler.sample(harness::request(&[1])).await.unwrap();
-    let text = sampler.handle().unwrap().to_string();
+    let text = sampler.handle().to_string();
     assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b)), "URL-safe: {text}");
     assert!(!text.contains("tml-test"));
     let handle: SamplerHandle = text.parse().unwrap();
-    assert_eq!(handle, sampler.handle().unwrap());
+    assert_eq!(handle, sampler.handle());
     let session = service.session_id().unwrap();
     let connected = server.all_requests().len();
     drop((service, sampler));
@@ -62,10 +62,10 @@ async fn a_sampler_handle_opened_elsewhere() {
 async fn a_handle_that_records_stability() {
     let server = FakeServer::new();
     let (_service, sampler) = harness::sampler(&server).await;
-    let mut handle = sampler.handle().unwrap();
+    let mut handle = sampler.handle();
     handle.record_stability_info = true;
     let opened = harness::builder(&server).open_sampler(&handle).await.unwrap();
-    assert_eq!(opened.handle().unwrap(), handle);
+    assert_eq!(opened.handle(), handle);
     sampler.sample(harness::request(&[1])).await.unwrap();
     opened.sample(harness::request(&[1])).await.unwrap();
     let asked = server.requests("asample");
@@ -78,7 +78,7 @@ async fn a_handle_that_records_stability() {
 async fn random_blocks_differ() {
     let server = FakeServer::new();
     let (_service, sampler) = harness::sampler(&server).await;
-    let handle = sampler.handle().unwrap();
+    let handle = sampler.handle();
     let mut blocks = Vec::new();
     for _ in 0..20 {
         let opened = harness::builder(&server).open_sampler(&handle).await.unwrap();
@@ -97,7 +97,7 @@ async fn joining_a_sampling_session() {
     let (_behind, server, _service, sampler) =
         with_flags(json!({ "sample_join_sampling_session": true })).await;
     sampler.sample(harness::request(&[1])).await.unwrap();
-    let handle = sampler.handle().unwrap();
+    let handle = sampler.handle();
     for _ in 0..2 {
         let opened = harness::builder(&server).open_sampler(&handle).await.unwrap();
         join_all((0..3).map(|n| opened.sample(harness::request(&[n])))).await;
