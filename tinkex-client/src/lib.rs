@@ -49,6 +49,10 @@ pub use inflight::{InflightRequest, Stage};
 pub use rest::RestClient;
 pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
+// Foreign crates whose types are in the signatures of `Transport` and `AuthProvider`.
+pub use bytes;
+pub use http;
+pub use secrecy;
 pub use tinkex_future::PollPolicy;
 #[cfg(feature = "reqwest")]
 pub use tinkex_http::ReqwestTransport;

@@ -20,6 +20,9 @@ use crate::{
     Retrieve, RetrieveMany, SessionPoller,
 };
 
+/// Unanswered polls are worth a line after this long.
+const LONG_SILENCE: Duration = Duration::from_secs(5 * 60);
+
 /// A promise to be polled. Polling one that was polled before, by this process or another, is the same call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromiseRef {
@@ -65,6 +68,7 @@ struct Shared {
     random: Mutex<fastrand::Rng>,
     billing_line: Throttle,
     failure_line: Throttle,
+    silence_line: Throttle,
     panic_told: AtomicBool,
 }
 
@@ -274,6 +278,17 @@ impl<R: Retrieve> Poller<R> {
         let trouble = Trouble::of(&answer);
         let was_failing = state.is_failing();
         let step = step(state, &self.policy, answer, now, took, self.random());
+        let silent = state.silent_for(now);
+        if silent >= LONG_SILENCE && self.shared.silence_line.due(now, WARNING_INTERVAL) {
+            // Pending for a server that holds polls longer than the client; but it may also be gone.
+            let (request_id, polls) = (state.ask(None).request_id, state.polls());
+            tracing::warn!(
+                request_id,
+                polls,
+                "the server has not answered a poll for {} s; polling goes on",
+                silent.as_secs()
+            );
+        }
         if let (Some(trouble), Next::PollAfter(wait)) = (trouble, &step.next) {
             self.tell(state, &trouble, was_failing, *wait, now);
         }

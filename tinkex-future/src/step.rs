@@ -33,6 +33,8 @@ pub struct PollState {
     rejections: u32,
     outage: Option<Outage>,
     billing: Option<Billing>,
+    /// Since when every poll has run into the client's own timeout.
+    silent_since: Option<Instant>,
     observed: Option<(QueueState, Option<Arc<str>>)>,
     last_failure: Option<BoxError>,
 }
@@ -93,6 +95,7 @@ impl PollState {
             rejections: 0,
             outage: None,
             billing: None,
+            silent_since: None,
             observed: None,
             last_failure: None,
         }
@@ -141,6 +144,11 @@ impl PollState {
     }
 
     /// True while the last answer was a failure to be got over.
+    /// How long every poll has run into the client's own timeout.
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     pub(crate) fn is_failing(&self) -> bool {
         self.server_errors > 0 || self.setbacks > 0
     }
@@ -302,6 +310,11 @@ pub fn step(
         Answer::BillingPause { .. } => state.outage = None,
         _ => state.recovered(),
     }
+
+    state.silent_since = match answer {
+        Answer::TimedOut { .. } => state.silent_since.or_else(|| now.checked_sub(took)),
+        _ => None,
+    };
 
     let mut observation = None;
     let next = match answer {

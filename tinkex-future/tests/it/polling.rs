@@ -238,6 +238,26 @@ async fn the_log_is_quiet() {
     assert!(warnings[0].contains("polling keeps failing: connection refused"), "{warnings:?}");
 }
 
+/// Polls that the server leaves unanswered are pending ones, and no outage: it may hold them longer than the client
+/// waits. But nothing waits for long without being visible: from the fifth minute on there is a line a minute, until an
+/// answer comes.
+#[tokio::test(start_paused = true)]
+async fn a_long_silence_is_told() {
+    let (log, _guard) = Log::capture();
+    let policy = PollPolicy::default().deadline(secs(2 * 3600)).outage_limit(secs(60));
+    let silent = Script::endless(|| (secs(45), cut_off()));
+    let error = Poller::new(silent).policy(policy).poll(promise()).await.unwrap_err();
+    assert_eq!(error.kind(), PollErrorKind::Timeout, "the silence ends with the deadline, not as an outage");
+    let lines = log.lines_with("the server has not answered a poll for");
+    assert!((76..=116).contains(&lines.len()), "every 90 s at most, after 5 minutes: {}", lines.len());
+    assert!(lines[0].contains("for 315 s; polling goes on"), "{}", lines[0]);
+
+    let (log, _guard) = Log::capture();
+    let now_and_then = (0..30).map(|n| if n % 5 == 4 { json(408, "{}") } else { cut_off() }).chain([done()]);
+    Poller::new(Script::held(now_and_then)).poll(promise()).await.unwrap();
+    assert_eq!(log.lines_with("WARN"), Vec::<String>::new());
+}
+
 /// Dropping the future stops the poll at once; the same id can be polled again.
 #[tokio::test(start_paused = true)]
 async fn dropping_stops_and_polling_again_resumes() {
