@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tracing::Instrument as _;
 use url::Url;
 
+use crate::call::seconds;
 use crate::classify::Evidence;
-use crate::client::{Inner, seconds};
+use crate::client::Inner;
 use crate::error::{Delivery, HttpError, body_category, body_excerpt, body_message};
 use crate::{
     ApiRequest, Refusal, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,

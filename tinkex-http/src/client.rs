@@ -11,24 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Uri};
-use tinkex_types::InvalidInput;
-use tokio::time::Instant;
+use http::{HeaderMap, Uri};
 
-use crate::attempt::{self, AttemptFailure};
+use crate::attempt;
 use crate::billing::BillingPause;
+use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
-use crate::error::{Delivery, HttpError, HttpErrorKind};
+use crate::error::{HttpError, HttpErrorKind};
 use crate::{
-    ApiRequest, ApiResponse, AttemptPermit, AuthError, AuthProvider, BaseUrl, GateKey, Jitter, RetryBudget,
-    RetryPolicy, Ruling, SharedTransport, WallClock, headers, idempotency,
+    ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
+    RetryPolicy, Ruling, SharedTransport, WallClock,
 };
 
 /// Makes calls to one service with one credential. A cheap clone.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Inner>);
 
+/// What the clones of a client share.
 pub(crate) struct Inner {
     pub(crate) transport: SharedTransport,
     pub(crate) base_url: BaseUrl,
@@ -36,10 +36,10 @@ pub(crate) struct Inner {
     pub(crate) defaults: HeaderMap,
     pub(crate) clock: WallClock,
     pub(crate) max_response_bytes: usize,
-    policy: RetryPolicy,
-    budget: Arc<RetryBudget>,
-    jitter: Jitter,
-    billing: BillingPause,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) jitter: Jitter,
+    pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
 }
 
@@ -49,17 +49,11 @@ pub type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 impl HttpClient {
     /// A client of `base_url` over `transport`, with defaults for everything else.
     pub fn builder(base_url: BaseUrl, transport: SharedTransport) -> HttpClientBuilder {
-        HttpClientBuilder {
-            base_url,
-            transport,
-            auth: Arc::new(crate::NoAuth),
-            headers: HeaderMap::new(),
-            policy: RetryPolicy::default(),
-            budget: Arc::default(),
-            jitter: Jitter::default(),
-            clock: WallClock::default(),
-            max_response_bytes: 1 << 30,
-        }
+        HttpClientBuilder::new(base_url, transport)
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
     /// The service.
@@ -179,315 +173,11 @@ fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpErro
     })
 }
 
-/// A duration in seconds, without needless digits.
-pub(crate) fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
-}
-
-/// Why a call ended between two attempts.
-enum CutShort {
-    /// The caller no longer wants the answer.
-    Stopped,
-    /// The deadline of the call passed.
-    OutOfTime,
-    /// There is no credential.
-    NoCredential(AuthError),
-}
-
-/// The progress of one call.
-struct Call<'a> {
-    request: &'a ApiRequest,
-    started: Instant,
-    idempotency_key: Option<HeaderValue>,
-    /// Attempts made.
-    sent: u32,
-    /// Failures that count against the policy.
-    counted: u32,
-    first_failure: Option<Instant>,
-    /// What became of the last attempt.
-    last: Option<AttemptFailure>,
-    delivery: Delivery,
-}
-
-impl<'a> Call<'a> {
-    fn new(request: &'a ApiRequest) -> Self {
-        let key = (request.method != Method::GET)
-            .then(|| request.idempotency_key.clone().unwrap_or_else(idempotency::fresh_key));
-        Self {
-            request,
-            started: Instant::now(),
-            idempotency_key: key,
-            sent: 0,
-            counted: 0,
-            first_failure: None,
-            last: None,
-            delivery: Delivery::NeverSent,
-        }
-    }
-
-    fn remaining(&self) -> Option<Duration> {
-        self.request.deadline.map(|deadline| deadline.saturating_sub(self.elapsed()))
-    }
-
-    fn elapsed(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.started)
-    }
-
-    fn deadline_text(&self) -> Option<String> {
-        self.request.deadline.map(|deadline| format!("deadline of {} s", seconds(deadline)))
-    }
-
-    /// Everything an attempt needs first: the caller's interest, a place at the gate, and a credential, which is
-    /// fetched last so that it is fresh.
-    async fn admission(
-        &self,
-        inner: &Inner,
-        stop: &mut Option<Stop<'_>>,
-    ) -> Result<(AttemptPermit, Option<HeaderValue>), CutShort> {
-        let permit = match &self.request.gate {
-            None => AttemptPermit::free(),
-            Some(gate) => self.wait(stop, gate.admit()).await?,
-        };
-        let credential = self.wait(stop, inner.auth.credential()).await?.map_err(CutShort::NoCredential)?;
-        match self.remaining() {
-            Some(Duration::ZERO) => Err(CutShort::OutOfTime),
-            _ => Ok((permit, credential)),
-        }
-    }
-
-    /// Waits for `ready`, the deadline or the caller's loss of interest, whichever is first.
-    async fn wait<T>(
-        &self,
-        stop: &mut Option<Stop<'_>>,
-        ready: impl Future<Output = T>,
-    ) -> Result<T, CutShort> {
-        let stopped = async {
-            match stop {
-                Some(stop) => stop.as_mut().await,
-                None => std::future::pending().await,
-            }
-        };
-        let out_of_time = async {
-            match self.remaining() {
-                Some(remaining) => tokio::time::sleep(remaining).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stopped => Err(CutShort::Stopped),
-            value = ready => Ok(value),
-            () = out_of_time => Err(CutShort::OutOfTime),
-        }
-    }
-
-    /// Counts a failure against the policy; the limit it hits, where it hits one.
-    fn count_failure(&mut self, policy: &RetryPolicy) -> Option<String> {
-        self.counted = self.counted.saturating_add(1);
-        let now = Instant::now();
-        let first = *self.first_failure.get_or_insert(now);
-        if let Some(most) = policy.max_retries
-            && self.counted > most
-        {
-            return Some(format!("limit of {most} retries"));
-        }
-        let failing = now.saturating_duration_since(first);
-        policy
-            .max_elapsed
-            .filter(|limit| failing >= *limit)
-            .map(|limit| format!("limit of {} s since the first failure", seconds(limit)))
-    }
-
-    fn announce_retry(&self, cause: RetryCause, failure: &AttemptFailure, wait: Duration) {
-        let operation = self.request.operation;
-        metrics::counter!("tinkex_http_retries_total", "operation" => operation, "cause" => cause.label())
-            .increment(1);
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let (cause, attempt) = (cause.label(), self.sent);
-        if self.counted <= 1 {
-            tracing::debug!(operation, cause, wait_ms, attempt, "retrying: {failure}");
-        } else {
-            tracing::warn!(operation, cause, wait_ms, attempt, "still retrying: {failure}");
-        }
-    }
-
-    fn finish(self, outcome: &'static str, response: attempt::RawResponse) -> ApiResponse {
-        let elapsed = self.elapsed();
-        record(self.request.operation, outcome, elapsed);
-        ApiResponse {
-            status: response.status,
-            headers: response.headers,
-            body: response.body,
-            retry_after: response.hint,
-            attempts: self.sent,
-            elapsed,
-            operation: self.request.operation,
-        }
-    }
-
-    /// Ends the call with the failure of its last attempt, and with the limit that kept it from trying again.
-    fn fail(self, failure: AttemptFailure, limit: Option<String>) -> Result<ApiResponse, HttpError> {
-        match failure {
-            AttemptFailure::Status(response) if self.request.any_status => {
-                Ok(self.finish("status", *response))
-            }
-            failure => {
-                // An attempt that was cut off by the deadline must not look like one that had its full time.
-                let limit = limit.or_else(|| {
-                    let cut_off = failure.is_timeout() && self.remaining() == Some(Duration::ZERO);
-                    cut_off.then(|| self.deadline_text()).flatten()
-                });
-                let label = failure.label();
-                let error = failure.into_error(self.request.operation).gave_up(limit);
-                Err(self.end(label, error))
-            }
-        }
-    }
-
-    /// Ends the call where no further attempt was made. What the last attempt met, if there was one, says more than
-    /// "out of time", so it is the error then.
-    fn cut_short(mut self, why: CutShort) -> Result<ApiResponse, HttpError> {
-        let operation = self.request.operation;
-        let last = self.last.take();
-        let (label, error) = match (why, last) {
-            (CutShort::OutOfTime, Some(failure)) => {
-                let limit = self.deadline_text();
-                return self.fail(failure, limit);
-            }
-            (CutShort::OutOfTime, None) => {
-                let text = "the deadline of the call passed before its first attempt";
-                let error = HttpError::new(HttpErrorKind::Timeout, operation, text);
-                ("deadline", error.gave_up(self.deadline_text()))
-            }
-            (CutShort::Stopped, last) => {
-                let error = HttpError::new(HttpErrorKind::Abandoned, operation, "the caller gave up");
-                let error = match last {
-                    Some(failure) => error.with_source(failure.into_error(operation)),
-                    None => error,
-                };
-                ("abandoned", error)
-            }
-            (CutShort::NoCredential(error), _) => {
-                let text = error.to_string();
-                ("auth", HttpError::new(HttpErrorKind::Auth, operation, text).with_source(error))
-            }
-        };
-        Err(self.end(label, error))
-    }
-
-    fn end(self, outcome: &'static str, error: HttpError) -> HttpError {
-        let elapsed = self.elapsed();
-        record(self.request.operation, outcome, elapsed);
-        error.after(self.sent, elapsed, self.delivery)
-    }
-}
-
-fn record(operation: &'static str, outcome: &'static str, elapsed: Duration) {
-    metrics::histogram!("tinkex_http_request_duration_seconds", "operation" => operation, "outcome" => outcome)
-        .record(elapsed.as_secs_f64());
-}
-
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient")
             .field("base_url", &self.0.base_url)
             .field("auth", &self.0.auth)
             .finish_non_exhaustive()
-    }
-}
-
-/// Builds an [`HttpClient`].
-pub struct HttpClientBuilder {
-    base_url: BaseUrl,
-    transport: SharedTransport,
-    auth: Arc<dyn AuthProvider>,
-    headers: HeaderMap,
-    policy: RetryPolicy,
-    budget: Arc<RetryBudget>,
-    jitter: Jitter,
-    clock: WallClock,
-    max_response_bytes: usize,
-}
-
-impl HttpClientBuilder {
-    /// Sets who gives the credential. Default: none is sent.
-    #[must_use]
-    pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// Adds headers to every request; they win over the built-in ones.
-    #[must_use]
-    pub fn headers(mut self, headers: HeaderMap) -> Self {
-        self.headers.extend(headers);
-        self
-    }
-
-    /// Sets the retry policy of requests that bring none.
-    #[must_use]
-    pub fn policy(mut self, policy: RetryPolicy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Shares a retry budget with other clients.
-    #[must_use]
-    pub fn budget(mut self, budget: Arc<RetryBudget>) -> Self {
-        self.budget = budget;
-        self
-    }
-
-    /// Sets the generator of jitter.
-    #[must_use]
-    pub fn jitter(mut self, jitter: Jitter) -> Self {
-        self.jitter = jitter;
-        self
-    }
-
-    /// Sets the wall clock.
-    #[must_use]
-    pub fn clock(mut self, clock: WallClock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Sets the longest response body, in bytes after decompression. Default 1 GiB.
-    #[must_use]
-    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
-        self.max_response_bytes = bytes;
-        self
-    }
-
-    /// Builds the client.
-    ///
-    /// # Errors
-    /// Where the base URL and a path do not make a URI.
-    pub fn build(self) -> Result<HttpClient, InvalidInput> {
-        let probe = self.base_url.join("api/v1");
-        probe
-            .parse::<http::Uri>()
-            .map_err(|e| InvalidInput::new("base URL", format!("is not usable: {e}")))?;
-        let mut defaults = headers::defaults();
-        defaults.extend(self.headers);
-        Ok(HttpClient(Arc::new(Inner {
-            transport: self.transport,
-            base_url: self.base_url,
-            auth: self.auth,
-            defaults,
-            policy: self.policy,
-            budget: self.budget,
-            jitter: self.jitter,
-            clock: self.clock,
-            max_response_bytes: self.max_response_bytes,
-            billing: BillingPause::default(),
-            deprecations: Deprecations::default(),
-        })))
-    }
-}
-
-impl fmt::Debug for HttpClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClientBuilder").field("base_url", &self.base_url).finish_non_exhaustive()
     }
 }

@@ -6,12 +6,12 @@
 //! once all the same.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tinkex_future::PromiseRef;
-use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind};
+use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, Stop};
 use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -51,8 +51,6 @@ impl<E: Into<Error>> From<E> for Stopped {
         Self::Failed(error.into())
     }
 }
-
-type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 /// Runs a sample to its end and hands the result over.
 pub(crate) async fn run(

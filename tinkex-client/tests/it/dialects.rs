@@ -11,7 +11,7 @@ use tinkex_client::{
 use tinkex_testkit::service::{
     Dialect, KeyRule, PendingStyle, PromptLogprobShape, SamplingOrder, Service, ServiceOptions,
 };
-use tinkex_testkit::{FakeServer, Step};
+use tinkex_testkit::{Chaos, FakeServer, Step};
 use tokio::time::Instant;
 
 use crate::harness::{self, MODEL};
@@ -44,7 +44,7 @@ macro_rules! suite {
                 a_sample many_samples the_same_result_everywhere prompt_logprobs compute_logprobs a_failed_sample
                 a_rate_limit a_pause stop_strings stop_tokens strict_sequence_ids refused_ids_come_back
                 an_unknown_base_model a_wrong_key a_session_poller_where_offered saved_weights a_lost_promise
-                unknown_promises the_life_of_a_session a_lost_answer
+                unknown_promises the_life_of_a_session a_lost_answer every_fault_of_a_submission random_faults_and_drops
             );
         }
     )* };
@@ -339,6 +339,73 @@ async fn a_lost_answer(world: World) {
     assert_eq!(world.behind.samples_accepted(), 1);
     sampler.sample(harness::request(&[2])).await.unwrap();
     assert_eq!(world.behind.seq_ids(sampler.sampling_session_id()), [0, 1]);
+}
+
+/// ER: whatever passes on a submission is got over under the same id; whatever is final surfaces after one attempt.
+async fn every_fault_of_a_submission(world: World) {
+    type Fault = fn() -> Step;
+    let (service, sampler) = world.sampler().await;
+    let passing: [Fault; 8] = [
+        || Step::status(429).header("retry-after-ms", "300"),
+        || Step::status(408),
+        || Step::status(409),
+        || Step::status(500),
+        || Step::status(503),
+        Step::refuse,
+        Step::reset,
+        || Step::status(402),
+    ];
+    for (n, fault) in passing.iter().enumerate() {
+        world.server.script("asample", [fault()]).then_behave();
+        sampler.sample(harness::request(&[1])).await.unwrap();
+        assert_eq!(world.server.seq_ids("asample")[2 * n..], [n as u64, n as u64], "fault {n}");
+    }
+    for status in [401, 403, 404, 501] {
+        let before = world.server.count("asample");
+        world.server.script("asample", [Step::status(status)]).then_behave();
+        let error = sampler.sample(harness::request(&[1])).await.unwrap_err();
+        assert_eq!((error.kind(), error.status(), error.attempts()), (ErrorKind::Status, Some(status), 1));
+        assert_eq!(world.server.count("asample"), before + 1);
+    }
+    assert!(service.inflight().is_empty());
+}
+
+/// A soak in miniature: random faults, and every tenth handle dropped on the way. Every handle ends in a result or in
+/// the one error that a server which knows no used id again makes of a lost answer; nothing is left behind.
+async fn random_faults_and_drops(world: World) {
+    let (service, sampler) = world.sampler().await;
+    let rest = service.dispatch_available();
+    world.server.chaos(Chaos::seeded(31).rate(0.1).on(["asample", "retrieve_future"]));
+    let samples = (0..300_u64).map(|n| {
+        let handle = sampler.sample(harness::request(&[7]));
+        async move {
+            match n % 10 {
+                0 => tokio::time::timeout(Duration::from_millis(n), handle).await.ok(),
+                _ => Some(handle.await),
+            }
+        }
+    });
+    let (mut results, mut conflicts) = (0, 0);
+    for end in join_all(samples).await.into_iter().flatten() {
+        match end {
+            Ok(reply) => {
+                assert_eq!(reply.sequences[0].tokens.len(), 4);
+                results += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::SequenceConflict, "{error}");
+                conflicts += 1;
+            }
+        }
+    }
+    assert!((240..=300).contains(&results), "{results} results, {conflicts} conflicts");
+    assert!(conflicts == 0 || world.dialect.sampling_order != SamplingOrder::Free);
+    world.server.end_chaos();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let ids = world.behind.seq_ids(sampler.sampling_session_id());
+    assert_eq!(ids.len() as u64, world.behind.samples_accepted(), "no id was taken twice");
+    assert_eq!(service.dispatch_available(), rest);
+    assert!(service.inflight().is_empty());
 }
 
 /// Row 9: an id that comes before its turn (the one before it met a 503) is sent again until its turn has come.
