@@ -20,9 +20,11 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Marks a request as sent on behalf of a public method (PROTOCOL 5.1).
 pub(crate) fn on_behalf_of(request: ApiRequest, method: &'static str) -> ApiRequest {
+    const METHOD: HeaderName = HeaderName::from_static("x-sdk-method");
+    const VERSION: HeaderName = HeaderName::from_static("x-sdk-version");
     request
-        .header(HeaderName::from_static("x-sdk-method"), HeaderValue::from_static(method))
-        .header(HeaderName::from_static("x-sdk-version"), HeaderValue::from_static(PROTOCOL_SDK_VERSION))
+        .header(METHOD, HeaderValue::from_static(method))
+        .header(VERSION, HeaderValue::from_static(PROTOCOL_SDK_VERSION))
 }
 
 fn is_missing(error: &HttpError) -> bool {

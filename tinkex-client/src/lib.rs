@@ -70,7 +70,7 @@ pub use tinkex_types::{
     TokenizerError, Tokens,
 };
 
-/// The code of the README, compiled.
+/// The code of the README, compiled (S1-20).
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

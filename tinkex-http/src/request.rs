@@ -70,7 +70,21 @@ impl ApiRequest {
         path: impl Into<Cow<'static, str>>,
         body: &impl Serialize,
     ) -> Result<Self, InvalidInput> {
-        let text = serde_json::to_vec(body)
+        Self::post_json_with_room(operation, path, body, 128)
+    }
+
+    /// [`post_json`](Self::post_json), for a body of about `room` bytes: a good guess saves copies while it is written.
+    ///
+    /// # Errors
+    /// As [`post_json`](Self::post_json).
+    pub fn post_json_with_room(
+        operation: &'static str,
+        path: impl Into<Cow<'static, str>>,
+        body: &impl Serialize,
+        room: usize,
+    ) -> Result<Self, InvalidInput> {
+        let mut text = Vec::with_capacity(room);
+        serde_json::to_writer(&mut text, body)
             .map_err(|e| InvalidInput::new("request body", format!("cannot be written as JSON: {e}")))?;
         Ok(Self::post_bytes(operation, path, text, Self::JSON))
     }

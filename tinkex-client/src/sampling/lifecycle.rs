@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use tinkex_future::PromiseRef;
 use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, Stop};
 use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
@@ -220,15 +221,15 @@ impl Sampler {
         seq_id: u64,
         gate: Arc<SubmissionGate>,
     ) -> Result<ApiRequest, Error> {
+        const BACKPRESSURE: HeaderName = HeaderName::from_static("x-tinker-sampling-backpressure");
+        // Large enough for most prompts, so that the text is written in one go.
+        let room = 512 + 8 * request.prompt.token_count().unwrap_or_default();
         let body = request.body(&self.sampling_session_id, seq_id);
-        let outgoing = ApiRequest::post_json("asample", "/api/v1/asample", &body)?
+        let outgoing = ApiRequest::post_json_with_room("asample", "/api/v1/asample", &body, room)?
             .class(CallClass::Upload)
             .policy(self.submit_policy.clone())
             .gate(gate)
-            .header(
-                http::HeaderName::from_static("x-tinker-sampling-backpressure"),
-                http::HeaderValue::from_static("1"),
-            );
+            .header(BACKPRESSURE, HeaderValue::from_static("1"));
         Ok(on_behalf_of(outgoing, "SamplingClient.sample"))
     }
 

@@ -12,6 +12,9 @@ use crate::endpoints::on_behalf_of;
 
 /// The time a long poll may take; servers hold it for about 30 s.
 const LONG_POLL: Duration = Duration::from_secs(45);
+const REQUEST_TYPE: HeaderName = HeaderName::from_static("x-tinker-request-type");
+const ITERATION: HeaderName = HeaderName::from_static("x-tinker-request-iteration");
+const ROUNDTRIP_TIME: HeaderName = HeaderName::from_static("x-tinker-create-promise-roundtrip-time");
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -35,18 +38,13 @@ impl HttpRetrieve {
         };
         let request = long_poll("retrieve_future", "/api/v1/retrieve_future", &body, LONG_POLL)?
             .accept(if ask.request_type.prefers_protobuf() { PROTOBUF } else { JSON })
-            .header(
-                HeaderName::from_static("x-tinker-request-type"),
-                HeaderValue::from_static(ask.request_type.as_str()),
-            )
-            .header(HeaderName::from_static("x-tinker-request-iteration"), HeaderValue::from(ask.iteration));
+            .header(REQUEST_TYPE, HeaderValue::from_static(ask.request_type.as_str()))
+            .header(ITERATION, HeaderValue::from(ask.iteration));
         let request = on_behalf_of(request, self.method);
         let roundtrip =
             ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
         Ok(match roundtrip {
-            Some(Ok(value)) => {
-                request.header(HeaderName::from_static("x-tinker-create-promise-roundtrip-time"), value)
-            }
+            Some(Ok(value)) => request.header(ROUNDTRIP_TIME, value),
             _ => request,
         })
     }

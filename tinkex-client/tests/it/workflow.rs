@@ -1,4 +1,4 @@
-//! The sampling workflow from the first request to the result (seed 1).
+//! The sampling workflow from the first request to the result (seed 1, S1-17, S1-18, S1-22).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ fn unknown(text: &str) -> QueueState {
     QueueState::Unknown(text.into())
 }
 
-/// S2-05 to S2-10, S2-14: the seed lines, word for word, and the level, target and fields they come with.
+/// S2-05, S2-06, S2-07, S2-08, S2-09, S2-10, S2-14, S2-26: the seed lines, word for word, and the level, target and fields they come with.
 #[test]
 fn the_default_lines_are_exact() {
     use ClientKind::{ModelCreation, Sampling, Training};

@@ -15,7 +15,7 @@ use super::{PATIENCE, Told, counts, line, lines_of, observed, transitions, try_a
 use crate::harness::{self, MODEL, assert_within, request};
 use crate::log_capture::LogCapture;
 
-/// QS-1, S2-04, S2-05, S2-06, S2-10, S2-13, S2-16, S2-23: a sample that is paused by the rate limit writes the exact
+/// QS-1, S1-16, S2-04, S2-05, S2-06, S2-10, S2-13, S2-16, S2-23: a sample that is paused by the rate limit writes the exact
 /// line once, counts one transition to the pause and one to its end, and still returns its result.
 #[tokio::test(start_paused = true)]
 async fn a_paused_sample_writes_one_line() {
