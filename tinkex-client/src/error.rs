@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tinkex_future::{PollError, PollErrorKind};
 use tinkex_http::{HttpError, HttpErrorKind};
-use tinkex_types::{DecodeError, ErrorCategory, InvalidInput};
+use tinkex_types::{DecodeError, ErrorCategory, InvalidInput, TokenizerError};
 
 /// The coarse kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,8 @@ impl Error {
     }
 
     pub(crate) fn task_ended() -> Self {
-        let message = "the task behind the request is gone; the runtime it ran on has shut down";
+        let message = "the task behind the request is gone; the runtime it ran on has shut down; \
+                       make a new client inside a running runtime";
         Self::new(ErrorKind::TaskEnded, ErrorCategory::Unknown, message)
     }
 
@@ -100,6 +101,14 @@ impl Error {
         error.0.message = message;
         error.0.expected_seq_id = Some(expected);
         error
+    }
+
+    /// Says how often the sample was submitted before it was given up.
+    pub(crate) fn submitted(mut self, times: u32) -> Self {
+        if times > 1 {
+            self.0.message.push_str(&format!("; it was submitted {times} times and lost each time"));
+        }
+        self
     }
 
     pub(crate) fn decode(error: impl Into<Box<dyn StdError + Send + Sync>>, request_id: &str) -> Self {
@@ -169,6 +178,15 @@ impl From<InvalidInput> for Error {
     }
 }
 
+/// So that `ModelInput::from_text(..)?` works beside the calls.
+impl From<TokenizerError> for Error {
+    fn from(tokenizer: TokenizerError) -> Self {
+        let mut error = Self::new(ErrorKind::InvalidInput, ErrorCategory::User, tokenizer.to_string());
+        error.0.source = Some(Box::new(tokenizer));
+        error
+    }
+}
+
 impl From<DecodeError> for Error {
     fn from(decode: DecodeError) -> Self {
         let mut error = Self::new(ErrorKind::Decode, ErrorCategory::Server, decode.to_string());
@@ -189,6 +207,9 @@ impl From<HttpError> for Error {
         };
         let status = http.status();
         let mut error = Self::new(kind, http.category(), http.to_string());
+        if matches!(status, Some(401)) {
+            error.0.message.push_str("; check the API key");
+        }
         error.0.status = status;
         error.0.retry_after = http.retry_after();
         error.0.attempts = http.attempts();

@@ -62,12 +62,12 @@ pub use tinkex_http::{
 };
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
-    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientKind, CsrIndices, DType, ErrorCategory,
-    FinishReason, Health, ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, ModelInput,
-    PromptAltTokens, QueueState, QueueStateChange, QueueStateObserver, RequestType, SampleRequest,
-    SampleResponse, SampledSequence, SamplerHandle, SamplingParams, ServerCapabilities, SpecialTokens, Stop,
-    StopReason, SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer,
-    TokenizerError, Tokens,
+    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientConfig, ClientKind, CsrIndices, DType,
+    DecodeError, DynamicConfig, ErrorCategory, FinishReason, HandleHolder, Health, ImageAssetPointerChunk,
+    ImageChunk, ImageFormat, InvalidInput, ModelInput, PromptAltTokens, QueueState, QueueStateChange,
+    QueueStateObserver, RequestType, SampleRequest, SampleResponse, SampledSequence, SamplerHandle,
+    SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData,
+    TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
 
 /// The code of the README, compiled (S1-20).

@@ -13,7 +13,7 @@ use tinkex_types::{ErrorCategory, QueueState};
 use crate::peek::{Peek, is_some, is_word, plain_text, shortened, text};
 use crate::{BoxError, Outcome, PayloadEncoding, RawResponse};
 
-/// The meaning of one answer.
+/// The meaning of one answer (PROTOCOL 16.3 and 16.4).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer {
@@ -108,7 +108,7 @@ pub enum Answer {
     },
 }
 
-/// The queue state an answer carries.
+/// The queue state an answer carries (PROTOCOL 16.3 and 16.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueReport {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// A byte semaphore that one holder may overdraw.
+/// A byte semaphore that one holder may overdraw (PROTOCOL 12.5).
 ///
 /// [`acquire`](Self::acquire) waits while the balance is *negative* and then subtracts. So a request larger than the
 /// whole budget still passes, alone, and with a balance of 0 one more request passes. Waiters pass in the order they

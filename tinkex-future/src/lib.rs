@@ -8,8 +8,7 @@
 //! # Polling over a closure
 //!
 //! ```
-//! use tinkex_future::{Outcome, PayloadEncoding, Poller, PromiseRef, RawResponse, retrieve_fn};
-//! use tinkex_types::RequestType;
+//! use tinkex_future::{Outcome, PayloadEncoding, Poller, PromiseRef, RawResponse, RequestType, retrieve_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,3 +61,7 @@ pub use progress::PollProgress;
 pub use seam::{Ask, BoxError, Outcome, RawResponse, Retrieve, RetrieveFn, retrieve_fn};
 pub use session::{Completion, ManyAsk, ManyOutcome, RetrieveMany, SessionPollError, SessionPoller};
 pub use step::{Next, PollState, Step, step};
+// What stands in the signatures of this crate, so that its users need name no other.
+pub use tinkex_types::{
+    ClientKind, ErrorCategory, QueueState, QueueStateChange, QueueStateObserver, RequestType,
+};

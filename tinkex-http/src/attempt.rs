@@ -246,7 +246,10 @@ impl fmt::Display for AttemptFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transport(error) => error.fmt(f),
-            Self::Status(response) => write!(f, "HTTP {} {}", response.status.as_u16(), response.message),
+            Self::Status(response) if response.message.is_empty() => {
+                write!(f, "HTTP {}", response.status.as_u16())
+            }
+            Self::Status(response) => write!(f, "HTTP {}: {}", response.status.as_u16(), response.message),
         }
     }
 }

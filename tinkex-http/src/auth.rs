@@ -10,7 +10,8 @@ use tinkex_types::InvalidInput;
 
 use crate::BaseUrl;
 
-/// Gives the credential of the next attempt. Asked once per attempt, so it may refresh what it holds.
+/// Gives the credential of the next attempt. Asked once per attempt, so it may refresh what it holds
+/// (PROTOCOL 3).
 pub trait AuthProvider: Send + Sync + fmt::Debug {
     /// The value of `X-API-Key`; none sends no credential. An error is surfaced unchanged and not retried. Must be
     /// cancel-safe: the call's deadline and its caller may end the wait.
@@ -46,7 +47,7 @@ impl AuthError {
     }
 }
 
-/// A key that never expires. Its text is in no Debug, Display, log or metric.
+/// A key that never expires. Its text is in no Debug, Display, log or metric (PROTOCOL 3).
 #[derive(Clone)]
 pub struct ApiKey {
     secret: SecretString,
@@ -108,7 +109,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// No credential at all, for servers that want none.
+/// No credential at all, for servers that want none (PROTOCOL 3).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoAuth;
 

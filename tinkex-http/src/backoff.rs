@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Exponential backoff: `base · 2^n`, at most `cap`, shortened at random by up to `jitter`.
+/// Exponential backoff: `base · 2^n`, at most `cap`, shortened at random by up to `jitter` (PROTOCOL 7.1).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// The first delay. Default 0.5 s.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use tinkex_types::InvalidInput;
 use url::Url;
 
-/// A service address: scheme, host, port and path, normalised (host in lower case, no default port, no trailing
-/// slash). Request paths are appended to its path.
+/// A service address: scheme, host, port and path, normalised (host in lower case, no default port, no
+/// trailing slash). Request paths are appended to its path (PROTOCOL 2).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BaseUrl {
     text: String,

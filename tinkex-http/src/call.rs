@@ -138,9 +138,16 @@ impl<'a> Call<'a> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let (cause, attempt) = (cause.label(), self.sent);
         if self.counted <= 1 {
-            tracing::debug!(operation, cause, wait_ms, attempt, "retrying: {failure}");
+            tracing::debug!(operation, cause, wait_ms, attempt, "{operation}: retrying: {failure}");
         } else {
-            tracing::warn!(operation, cause, wait_ms, attempt, "still retrying: {failure}");
+            let wait = wait.as_secs_f64();
+            tracing::warn!(
+                operation,
+                cause,
+                wait_ms,
+                attempt,
+                "{operation}: still retrying after {attempt} attempts, next in {wait:.1} s: {failure}"
+            );
         }
     }
 

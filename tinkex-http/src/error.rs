@@ -113,11 +113,13 @@ impl HttpError {
     }
 
     pub(crate) fn undecodable(response: &ApiResponse, error: &serde_json::Error) -> Self {
-        let mut out = Self::new(
-            HttpErrorKind::Decode,
-            response.operation,
-            format!("the response cannot be read: {error}"),
-        );
+        let message = match html_title(&response.body) {
+            Some(title) => {
+                format!("the response cannot be read: it is {title}, not JSON; is this the right base URL?")
+            }
+            None => format!("the response cannot be read: {error}"),
+        };
+        let mut out = Self::new(HttpErrorKind::Decode, response.operation, message);
         out.0.status = Some(response.status);
         out.0.attempts = response.attempts;
         out.0.elapsed = response.elapsed;
@@ -252,8 +254,25 @@ pub(crate) fn body_category(body: &[u8]) -> Option<ErrorCategory> {
     serde_json::from_slice::<Categorised>(body).ok()?.category.map(|text| ErrorCategory::parse(&text))
 }
 
-/// What an error body says to people: its `detail`, `message` or `error` where it is JSON with one, else its text;
-/// one line of at most 500 characters.
+/// An HTML page by its title, `an HTML page titled "Bad gateway"`; none where the body is something else.
+fn html_title(body: &[u8]) -> Option<String> {
+    if body.trim_ascii_start().first() != Some(&b'<') {
+        return None;
+    }
+    let beginning = String::from_utf8_lossy(body.get(..16 * 1024).unwrap_or(body));
+    // Of the same length, so that places found in one are places in the other.
+    let lower = beginning.to_ascii_lowercase();
+    if !lower.contains("<html") {
+        return None;
+    }
+    let begin = lower.find("<title>")? + "<title>".len();
+    let end = begin + lower.get(begin..)?.find("</title>")?;
+    let title = beginning.get(begin..end)?.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!title.is_empty()).then(|| format!("an HTML page titled {:?}", one_line(&title)))
+}
+
+/// What an error body says to people: its `detail`, `message` or `error` where it is JSON with one, the title where
+/// it is an HTML page with one, else its text; one line of at most 500 characters.
 pub(crate) fn body_message(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Said {
@@ -265,7 +284,7 @@ pub(crate) fn body_message(body: &[u8]) -> String {
     match said.and_then(|said| said.detail.or(said.message).or(said.error)) {
         Some(serde_json::Value::String(text)) => one_line(&text),
         Some(value) => one_line(&value.to_string()),
-        None => body_excerpt(body),
+        None => html_title(body).unwrap_or_else(|| body_excerpt(body)),
     }
 }
 

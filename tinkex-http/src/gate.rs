@@ -100,7 +100,11 @@ impl GateKey {
     }
 }
 
-/// A window during which nobody sends. See the module's text.
+/// A window during which nobody sends: after a 429, when may anybody knock again? (REQUIREMENTS 1.4)
+///
+/// One gate per service and key, shared by every client in the process. The window only grows: a penalty takes the
+/// maximum of the old and the new end, and a success never shortens it. Waiters look again after waking, since the
+/// window may have grown, and leave spread out, so that its end is no stampede.
 #[derive(Debug)]
 pub struct BackoffGate {
     origin: Instant,

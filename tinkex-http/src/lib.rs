@@ -59,6 +59,12 @@ mod transport;
 mod transport_error;
 mod wall_clock;
 
+// What stands in the signatures of this crate, so that its users need name no other.
+pub use bytes;
+pub use http;
+pub use secrecy;
+pub use tinkex_types::{ErrorCategory, InvalidInput};
+
 pub use auth::{ApiKey, AuthError, AuthProvider, CredentialFuture, NoAuth};
 pub use backoff::Backoff;
 pub use base_url::BaseUrl;

@@ -47,17 +47,17 @@ impl RetryPolicy {
         Self { max_retries: None, max_elapsed: Some(max_elapsed), ..Self::default() }
     }
 
-    /// Sets the most retries.
+    /// Sets the most retries after the first attempt; none for no limit of count.
     #[must_use]
-    pub fn max_retries(mut self, max_retries: Option<u32>) -> Self {
-        self.max_retries = max_retries;
+    pub fn max_retries(mut self, max_retries: impl Into<Option<u32>>) -> Self {
+        self.max_retries = max_retries.into();
         self
     }
 
-    /// Sets the time limit.
+    /// Sets the time, counted from the first failure, after which no failure is repeated any more; none for no limit.
     #[must_use]
-    pub fn max_elapsed(mut self, max_elapsed: Option<Duration>) -> Self {
-        self.max_elapsed = max_elapsed;
+    pub fn max_elapsed(mut self, max_elapsed: impl Into<Option<Duration>>) -> Self {
+        self.max_elapsed = max_elapsed.into();
         self
     }
 

@@ -132,8 +132,8 @@ impl ApiRequest {
     /// credential. A wait that would reach it is not begun. Where an attempt was made before, the error is what that
     /// attempt met, with the deadline as its [`limit`](crate::HttpError::limit). Default none.
     #[must_use]
-    pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.deadline = deadline;
+    pub fn deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.deadline = deadline.into();
         self
     }
 

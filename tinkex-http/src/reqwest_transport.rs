@@ -73,7 +73,8 @@ where
 
 fn classify(error: reqwest::Error) -> TransportError {
     if error.is_connect() {
-        return failure(error, TransportErrorKind::Connect, "cannot connect to the server");
+        let address = address(&error).unwrap_or_else(|| "the server".to_owned());
+        return failure(error, TransportErrorKind::Connect, &format!("cannot connect to {address}"));
     }
     if error.is_timeout() {
         return failure(error, TransportErrorKind::Timeout, "the connection timed out");
@@ -84,6 +85,13 @@ fn classify(error: reqwest::Error) -> TransportError {
         return failure(error, TransportErrorKind::Decode, "the server's answer is not HTTP");
     }
     failure(error, TransportErrorKind::Interrupted, "the connection broke before the response was complete")
+}
+
+/// Host and port that the request was for; nothing else of its URL.
+fn address(error: &reqwest::Error) -> Option<String> {
+    let url = error.url()?;
+    let host = url.host_str()?;
+    Some(url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {

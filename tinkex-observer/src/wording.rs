@@ -11,7 +11,7 @@ use tinkex_types::{ClientKind, QueueState};
 /// What a line names where the client has no id.
 const MISSING_ID: &str = "unknown";
 
-/// The sentence, the built-in reasons, and whether the server's own reason is used.
+/// The sentence, the built-in reasons, and whether the server's own reason is used (PROTOCOL 17.3, 17.4).
 ///
 /// | | sampling | training | model creation | server reason |
 /// |---|---|---|---|---|

@@ -23,6 +23,7 @@ usage: tinkex-testkit serve [--port N] [--dialect production|skyrl|tuft|hatchery
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq)]
 struct Serve {
+    help: bool,
     port: u16,
     dialect: Option<String>,
     seed: u64,
@@ -35,6 +36,7 @@ impl Serve {
         let mut arguments = arguments.into_iter();
         match arguments.next().as_deref() {
             Some("serve") => {}
+            Some("help" | "--help" | "-h") => return Ok(Self { help: true, ..Self::default() }),
             Some(other) => return Err(format!("unknown command {other:?}")),
             None => return Err("no command".to_owned()),
         }
@@ -43,6 +45,7 @@ impl Serve {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
             match flag.as_str() {
                 "--control" => serve.control = true,
+                "--help" | "-h" => serve.help = true,
                 "--dialect" => serve.dialect = Some(value()?),
                 "--port" => serve.port = number(&flag, &value()?)?,
                 "--seed" => serve.seed = number(&flag, &value()?)?,
@@ -66,7 +69,8 @@ fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T, String> {
 /// The service that the flags describe.
 fn service(serve: &Serve) -> Result<Service, String> {
     let name = serve.dialect.as_deref().unwrap_or("production");
-    let dialect = Dialect::named(name).ok_or_else(|| format!("unknown dialect {name:?}"))?;
+    let dialect = Dialect::named(name)
+        .ok_or_else(|| format!("unknown dialect {name:?}; known are production, skyrl, tuft and hatchery"))?;
     let service = Service::with_options(ServiceOptions { seed: serve.seed, ..ServiceOptions::of(dialect) });
     if !serve.config.is_empty() {
         let config = Value::Object(serve.config.clone());
@@ -105,6 +109,10 @@ fn announce(url: &str) {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Serve::parse(std::env::args().skip(1)) {
+        Ok(serve) if serve.help => {
+            announce(USAGE);
+            Ok(())
+        }
         Ok(serve) => run(serve).await,
         Err(error) => Err(format!("{error}\n{USAGE}")),
     };

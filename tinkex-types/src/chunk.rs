@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Tokens;
 
-/// One piece of a [`ModelInput`](crate::ModelInput).
+/// One piece of a [`ModelInput`](crate::ModelInput) (PROTOCOL 12.2, 21).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 #[non_exhaustive]
@@ -48,7 +48,7 @@ impl Chunk {
     }
 }
 
-/// The encodings of images.
+/// The encodings of images (PROTOCOL 12.2, 21).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
@@ -88,7 +88,8 @@ impl From<ImageFormat> for String {
     }
 }
 
-/// An image in the request. The bytes travel as base64 in JSON and as they are in protobuf.
+/// An image in the request. The bytes travel as base64 in JSON and as they are in protobuf (PROTOCOL 12.2,
+/// 21).
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageChunk {
     /// The encoded image file.
@@ -113,7 +114,7 @@ impl fmt::Debug for ImageChunk {
     }
 }
 
-/// An image by reference.
+/// An image by reference (PROTOCOL 12.2, 21).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageAssetPointerChunk {
     /// Its format.
@@ -125,8 +126,8 @@ pub struct ImageAssetPointerChunk {
     pub expected_tokens: Option<u32>,
 }
 
-/// Audio: a DMel container (optional marker byte 254, dtype byte, varint number of dimensions, varint dimensions,
-/// then the elements).
+/// Audio: a DMel container (optional marker byte 254, dtype byte, varint number of dimensions, varint
+/// dimensions, then the elements) (PROTOCOL 12.2, 21).
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioChunk {
     /// The container, whole.

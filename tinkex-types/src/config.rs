@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lenient;
 
-/// The body of both configuration requests.
+/// The body of both configuration requests (PROTOCOL 4).
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientConfigRequest<'a> {
     /// The protocol version the client speaks.

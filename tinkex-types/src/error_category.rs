@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The category a server gives a failure.
+/// The category a server gives a failure (PROTOCOL 16.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCategory {

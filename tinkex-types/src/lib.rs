@@ -14,6 +14,9 @@
 //! # Ok::<(), tinkex_types::DecodeError>(())
 //! ```
 //!
+//! Citations such as PROTOCOL 15.2 or S1-06, here and in the other crates, are sections of the project's notes on the
+//! protocol and ids of its requirements.
+//!
 //! Token and tensor buffers are shared: cloning a [`ModelInput`] of 32,768 tokens copies none of them.
 //! Everything received is read generously (unknown fields are ignored, string enums are open); everything sent is
 //! validated by the client before it leaves ([`SampleRequest::validate`]).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{QueueState, RequestType};
 
-/// Which kind of client an observation belongs to; it decides the wording of log lines.
+/// Which kind of client an observation belongs to; it decides the wording of log lines (PROTOCOL 17.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientKind {
@@ -28,7 +28,7 @@ impl ClientKind {
     }
 }
 
-/// One observation of a queue state, made by one poll.
+/// One observation of a queue state, made by one poll (PROTOCOL 17.2).
 ///
 /// A poller reports every observation; [`QueueStateChange::is_transition`] tells those that changed the state or
 /// the reason, per promise.
@@ -97,7 +97,7 @@ impl QueueStateChange {
     }
 }
 
-/// Listens to the queue states that polls observe (S2-03).
+/// Listens to the queue states that polls observe (S2-03, PROTOCOL 17.2).
 ///
 /// Implement one method. [`on_queue_state_change`](Self::on_queue_state_change) gets the state alone,
 /// [`on_change`](Self::on_change) everything known about the transition. Both are called on transitions only.

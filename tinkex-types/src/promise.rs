@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::lenient;
 
-/// Work the server has accepted; its result is fetched by `request_id`.
+/// Work the server has accepted; its result is fetched by `request_id` (PROTOCOL 15.3, 21).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Promise {
     /// Opaque id, chosen by the server.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Whether the work behind a promise is being done or is held back, and why.
+/// Whether the work behind a promise is being done or is held back, and why (PROTOCOL 17.1).
 ///
 /// The set is open: text this version does not know is kept in [`QueueState::Unknown`], so a new server state
 /// never fails a poll and is never lost.

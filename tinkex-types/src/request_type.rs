@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a promise is for: the value of `X-Tinker-Request-Type`.
+/// What a promise is for: the value of `X-Tinker-Request-Type` (PROTOCOL 16.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestType {

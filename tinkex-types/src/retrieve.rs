@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lenient;
 
-/// The body of `POST /api/v1/retrieve_future`.
+/// The body of `POST /api/v1/retrieve_future` (PROTOCOL 16).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RetrieveFutureRequest<'a> {
     /// The promise.
@@ -13,14 +13,14 @@ pub struct RetrieveFutureRequest<'a> {
     pub allow_metadata_only: bool,
 }
 
-/// The body of `POST /api/v1/cancel_future`.
+/// The body of `POST /api/v1/cancel_future` (PROTOCOL 16).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CancelFutureRequest<'a> {
     /// The promise to abandon.
     pub request_id: &'a str,
 }
 
-/// Whose promises a session poller asks about.
+/// Whose promises a session poller asks about (PROTOCOL 16).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -34,7 +34,7 @@ pub enum FuturesTarget {
     },
 }
 
-/// The body of `POST /api/v1/retrieve_futures`.
+/// The body of `POST /api/v1/retrieve_futures` (PROTOCOL 16).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrieveFuturesRequest {
     /// Whose promises.
@@ -48,7 +48,7 @@ pub struct RetrieveFuturesRequest {
     pub retrieved_request_ids: Vec<String>,
 }
 
-/// The answer to [`RetrieveFuturesRequest`].
+/// The answer to [`RetrieveFuturesRequest`] (PROTOCOL 16).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RetrieveFuturesResponse {
     /// Promises that have ended since the cursor.
@@ -58,7 +58,7 @@ pub struct RetrieveFuturesResponse {
     pub cursor: u64,
 }
 
-/// A promise that has ended.
+/// A promise that has ended (PROTOCOL 16).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{Chunk, DType, InvalidInput, ModelInput, SamplingParams, TensorData};
 
-/// One sampling request.
+/// One sampling request (PROTOCOL 15.2).
 ///
 /// Every option beyond the prompt and the parameters is off by default and left out of the request while it is, so
 /// that servers of the older protocol accept it.

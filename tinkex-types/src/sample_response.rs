@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{DecodeError, TensorData, Tokens, lenient, proto, tensor};
 
-/// The result of one sampling request.
+/// The result of one sampling request (PROTOCOL 15.5, 19.1, 21).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SampleResponse {
@@ -17,28 +17,28 @@ pub struct SampleResponse {
     pub sequences: Vec<SampledSequence>,
     /// The log-probability (natural log) of each prompt token; the first has none. Present where asked for.
     pub prompt_logprobs: Option<Vec<Option<f32>>>,
-    /// The most likely tokens at each prompt position; a row is none where the server gave none.
+    /// The k most likely tokens at each prompt position, one row per token; a row is none where the server gave none.
     pub topk_prompt_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
     /// Log-probabilities of the requested targets, in the shape of the request; 0.0 where it had -1.
     pub target_prompt_logprobs: Option<TensorData>,
     /// Prompt tokens billed as prefix-cache hits.
     pub prompt_cache_hit_tokens: u32,
-    /// Alternatives for prompt positions.
+    /// Alternatives for prompt positions. Present where asked for.
     pub prompt_alt_tokens: Option<PromptAltTokens>,
     raw_prompt_logprobs: Option<Vec<Option<f32>>>,
 }
 
-/// One continuation.
+/// One continuation (PROTOCOL 15.5, 19.1, 21).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SampledSequence {
-    /// The generated tokens.
+    /// The generated tokens, without the prompt.
     pub tokens: Tokens,
-    /// The log-probability (natural log) of each generated token.
+    /// The log-probability (natural log) of each generated token, one per token. Some servers send none.
     pub logprobs: Option<Vec<f32>>,
     /// Why generation ended.
     pub stop_reason: StopReason,
-    /// The most likely tokens at each generated position.
+    /// The k most likely tokens at each generated position, one row per token. Present where asked for.
     pub topk_logprobs: Option<Vec<Option<Vec<TokenLogprob>>>>,
     /// The id the server gave this sequence when it accepted the request, for provenance. Some servers give none.
     pub sequence_id: Option<Arc<str>>,
@@ -66,7 +66,7 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// Alternatives for prompt positions, both tensors `[prompt length - 1, k]`.
+/// Alternatives for prompt positions, both tensors `[prompt length - 1, k]` (PROTOCOL 15.5, 19.1, 21).
 #[derive(Clone, Debug, PartialEq)]
 pub struct PromptAltTokens {
     /// The tokens, int64.

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClientConfig, DynamicConfig, InvalidInput};
 
-/// Everything another process needs to sample from the same sampling session, but for the credential. Its text form
-/// is URL-safe base64 with padding of compact JSON; read it with [`FromStr`], write it with [`fmt::Display`].
+/// Everything another process needs to sample from the same sampling session, but for the credential. Its
+/// text form is URL-safe base64 with padding of compact JSON; read it with [`FromStr`], write it with
+/// [`fmt::Display`] (PROTOCOL 15.7).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplerHandle {
     /// The session, kept alive by every process that opened the handle.
@@ -27,8 +28,8 @@ pub struct SamplerHandle {
     pub record_stability_info: bool,
 }
 
-/// The connection part of a [`SamplerHandle`]. Its headers may be secrets: they travel in the handle, and only their
-/// names are in its `Debug`.
+/// The connection part of a [`SamplerHandle`]. Its headers may be secrets: they travel in the handle, and
+/// only their names are in its `Debug` (PROTOCOL 15.7).
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct HandleHolder {
     /// The service.

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidInput;
 
-/// Sampling parameters. The defaults are the protocol's: temperature 1, no top-k, no top-p, stop at end of sequence.
+/// Sampling parameters. The defaults are the protocol's: temperature 1, no top-k, no top-p, stop at end of
+/// sequence (PROTOCOL 15.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
-    /// The most tokens to generate; none leaves it to the server.
+    /// The most tokens to generate per sequence, at least 1; none leaves it to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// Makes the draw repeatable.
@@ -16,13 +17,13 @@ pub struct SamplingParams {
     /// When to stop; none means at the model's end-of-sequence token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// 0 takes the most likely token, 1 the model's own distribution.
+    /// 0 takes the most likely token, 1 (the default) draws from the model's own distribution.
     #[serde(default = "one")]
     pub temperature: f64,
-    /// Draw from the k most likely tokens; -1 is unlimited.
+    /// Draw from the k most likely tokens; -1 (the default) is unlimited.
     #[serde(default = "unlimited")]
     pub top_k: i32,
-    /// Draw from the most likely tokens whose probabilities sum to this.
+    /// Draw from the most likely tokens whose probabilities sum to this, in (0, 1]. Default 1, all of them.
     #[serde(default = "one")]
     pub top_p: f64,
 }
@@ -126,7 +127,7 @@ impl SamplingParams {
     }
 }
 
-/// When generation ends, besides `max_tokens`.
+/// When generation ends, besides `max_tokens` (PROTOCOL 15.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[non_exhaustive]

@@ -8,7 +8,7 @@ use crate::lenient;
 /// c × 1,000,000,000, the creator from 0.
 pub const SAMPLER_BLOCK: u64 = 1_000_000_000;
 
-/// The body of `POST /api/v1/create_sampling_session`.
+/// The body of `POST /api/v1/create_sampling_session` (PROTOCOL 15.1, 15.7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CreateSamplingSessionRequest {
     /// The session it belongs to.
@@ -26,7 +26,7 @@ pub struct CreateSamplingSessionRequest {
     pub kind: &'static str,
 }
 
-/// The answer to [`CreateSamplingSessionRequest`].
+/// The answer to [`CreateSamplingSessionRequest`] (PROTOCOL 15.1, 15.7).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CreateSamplingSessionResponse {
     /// The sampling session.
@@ -34,7 +34,7 @@ pub struct CreateSamplingSessionResponse {
     pub sampling_session_id: String,
 }
 
-/// The answer to `GET /api/v1/samplers/{sampling_session_id}`.
+/// The answer to `GET /api/v1/samplers/{sampling_session_id}` (PROTOCOL 15.1, 15.7).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct GetSamplerResponse {
     /// The sampler.
@@ -47,7 +47,7 @@ pub struct GetSamplerResponse {
     pub model_path: Option<String>,
 }
 
-/// The body of `POST /api/v1/join_sampling_session`.
+/// The body of `POST /api/v1/join_sampling_session` (PROTOCOL 15.1, 15.7).
 #[derive(Clone, Debug, Serialize)]
 pub struct JoinSamplingSessionRequest<'a> {
     /// The sampling session.
@@ -57,7 +57,7 @@ pub struct JoinSamplingSessionRequest<'a> {
     pub kind: &'static str,
 }
 
-/// The answer to [`JoinSamplingSessionRequest`]: the clone's block number.
+/// The answer to [`JoinSamplingSessionRequest`]: the clone's block number (PROTOCOL 15.1, 15.7).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct JoinSamplingSessionResponse {
     /// At least 1, unique within the sampling session.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::lenient;
 
-/// The body of `POST /api/v1/create_session`.
+/// The body of `POST /api/v1/create_session` (PROTOCOL 10).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CreateSessionRequest {
     /// Free labels.
@@ -40,7 +40,7 @@ impl CreateSessionRequest {
     }
 }
 
-/// The answer: the session's id and what the service wants the user to know.
+/// The answer: the session's id and what the service wants the user to know (PROTOCOL 10).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CreateSessionResponse {
     /// The session.
@@ -57,7 +57,7 @@ pub struct CreateSessionResponse {
     pub error_message: Option<String>,
 }
 
-/// The body of `POST /api/v1/session_heartbeat`.
+/// The body of `POST /api/v1/session_heartbeat` (PROTOCOL 10).
 #[derive(Clone, Debug, Serialize)]
 pub struct HeartbeatRequest<'a> {
     /// The session.
@@ -74,7 +74,7 @@ impl<'a> HeartbeatRequest<'a> {
     }
 }
 
-/// How a session ended.
+/// How a session ended (PROTOCOL 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 #[non_exhaustive]
@@ -87,8 +87,8 @@ pub enum FinishReason {
     Interrupted,
 }
 
-/// The body of `POST /api/v1/sessions/{id}/finish`. `detail` is sent as null where there is none, the one explicit
-/// null of the protocol.
+/// The body of `POST /api/v1/sessions/{id}/finish`. `detail` is sent as null where there is none, the one
+/// explicit null of the protocol (PROTOCOL 10).
 #[derive(Clone, Debug, Serialize)]
 pub struct FinishSessionRequest {
     /// How it ended.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The body of `POST /api/v1/telemetry`: at most 100 events.
+/// The body of `POST /api/v1/telemetry`: at most 100 events (PROTOCOL 20).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TelemetryBatch {
     /// The events, oldest first.
@@ -18,7 +18,7 @@ pub struct TelemetryBatch {
     pub process_uuid: String,
 }
 
-/// One event. Times are RFC 3339 in UTC with microseconds.
+/// One event. Times are RFC 3339 in UTC with microseconds (PROTOCOL 20).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the members are those of the table in PROTOCOL 20")]
@@ -73,7 +73,7 @@ pub enum Severity {
     Critical,
 }
 
-/// The answer; `status` must be `accepted`.
+/// The answer; `status` must be `accepted` (PROTOCOL 20).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TelemetryResponse {
     /// `accepted`.

@@ -11,7 +11,7 @@ use serde_json::Number;
 
 use crate::{DecodeError, InvalidInput, proto};
 
-/// The two element types the protocol exposes.
+/// The two element types the protocol exposes (PROTOCOL 12.2, 19.2, 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
@@ -21,7 +21,7 @@ pub enum DType {
     Int64,
 }
 
-/// The elements of a tensor, in row-major order, shared.
+/// The elements of a tensor, in row-major order, shared (PROTOCOL 12.2, 19.2, 21).
 #[derive(Clone, PartialEq)]
 pub enum TensorValues {
     /// 32-bit floats.
@@ -39,7 +39,7 @@ impl TensorValues {
     }
 }
 
-/// The index arrays of a sparse CSR tensor.
+/// The index arrays of a sparse CSR tensor (PROTOCOL 12.2, 19.2, 21).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsrIndices {
     /// Rows + 1 offsets into the values.
@@ -48,7 +48,8 @@ pub struct CsrIndices {
     pub col: Arc<[i64]>,
 }
 
-/// A tensor: element type, shape and shared values. Sparse where it carries [`CsrIndices`].
+/// A tensor: element type, shape and shared values. Sparse where it carries [`CsrIndices`] (PROTOCOL 12.2,
+/// 19.2, 21).
 #[derive(Clone, PartialEq)]
 pub struct TensorData {
     values: TensorValues,

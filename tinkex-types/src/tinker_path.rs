@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::InvalidInput;
 
-/// The address of a checkpoint: `tinker://<run>/<kind>/<name>`. Open servers leave the kind out or use words of their
-/// own, so the parse is generous: a scheme, a run, and at least a name.
+/// The address of a checkpoint: `tinker://<run>/<kind>/<name>`. Open servers leave the kind out or use words
+/// of their own, so the parse is generous: a scheme, a run, and at least a name (REST 2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TinkerPath {
     text: String,
@@ -14,7 +14,7 @@ pub struct TinkerPath {
     name_start: usize,
 }
 
-/// What kind of checkpoint a path names.
+/// What kind of checkpoint a path names (REST 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CheckpointKind {

@@ -8,7 +8,10 @@ const COMMANDS: &[[&str; 2]] = &[
         "test [--suite SUITE]",
         "run every test and doctest; SUITE is unit, concurrency, error-recovery or golden",
     ],
-    ["demo [-- ARGS]", "sample against the embedded server; ARGS go to the program (--url URL, --metrics)"],
+    [
+        "demo [-- ARGS]",
+        "sample against the embedded server; ARGS go to the program (--url URL, --model NAME)",
+    ],
     ["lint", "formatting, clippy, docs, crate layering, banned crates, proto drift, source rules"],
     ["proto [--check]", "compile the protobuf schema into checked-in code; --check only compares"],
     ["conformance", "drive the fake server with the official Python SDK and check the values"],

@@ -16,7 +16,10 @@ pub(crate) fn run(workspace: &Workspace, extra: &[String]) -> Result<(), String>
         command.args(["--no-default-features", "--features", CLIENT_FEATURES]);
     }
     command.arg("--").args(extra);
-    process::run(&mut command).map(|_| ())
+    // The program has said what went wrong; the long command line would bury it.
+    process::run(&mut command)
+        .map(|_| ())
+        .map_err(|_| "the demo did not succeed; what happened is said above".to_owned())
 }
 
 /// Whether `--url` names a server that speaks TLS.
@@ -39,7 +42,7 @@ mod tests {
     fn only_an_https_url_brings_tls_in() {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert!(needs_tls(&words("--url https://tinker.example")));
-        assert!(needs_tls(&words("--metrics --url=HTTPS://tinker.example")));
+        assert!(needs_tls(&words("--model NAME --url=HTTPS://tinker.example")));
         assert!(!needs_tls(&words("--url http://127.0.0.1:8000")));
         assert!(!needs_tls(&words("--url")));
         assert!(!needs_tls(&words("")));

@@ -6,22 +6,34 @@ pub(crate) struct Arguments {
     pub(crate) url: Option<String>,
     /// The base model to sample from.
     pub(crate) model: String,
+    /// Say how to call the program, and nothing else.
+    pub(crate) help: bool,
 }
 
-const USAGE: &str = "usage: cargo xtask demo [--url URL] [--model NAME]
+pub(crate) const USAGE: &str = "usage: cargo xtask demo [--url URL] [--model NAME]
 
   --url URL     run against this server, with the key in TINKER_API_KEY; default: an embedded one
   --model NAME  the base model; default Qwen/Qwen3-8B";
 
 impl Arguments {
-    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut arguments = Self { url: None, model: "Qwen/Qwen3-8B".to_owned() };
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut arguments = Self { url: None, model: "Qwen/Qwen3-8B".to_owned(), help: false };
+        let mut words = words;
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n\n{USAGE}"));
-            match word.as_str() {
+            let (flag, attached) = match word.split_once('=') {
+                Some((flag, value)) => (flag, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            let mut value = || {
+                attached
+                    .clone()
+                    .or_else(|| words.next())
+                    .ok_or_else(|| format!("{flag} needs a value\n\n{USAGE}"))
+            };
+            match flag {
                 "--url" => arguments.url = Some(value()?),
                 "--model" => arguments.model = value()?,
-                "-h" | "--help" => return Err(USAGE.to_owned()),
+                "-h" | "--help" => arguments.help = true,
                 _ => return Err(format!("unknown argument {word}\n\n{USAGE}")),
             }
         }

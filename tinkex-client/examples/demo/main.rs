@@ -12,7 +12,7 @@ mod watch;
 
 use std::time::Instant;
 
-use arguments::Arguments;
+use arguments::{Arguments, USAGE};
 use report::{Report, Screen};
 use tinkex_client::{
     ByteTokenizer, Error, FinishReason, ModelInput, SampleRequest, SamplingClient, SamplingParams,
@@ -27,14 +27,15 @@ const PROMPT: &str = "A language model ";
 #[tokio::main]
 async fn main() {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) if arguments.help => return println!("{USAGE}"),
         Ok(arguments) => arguments,
         Err(usage) => {
-            println!("{usage}");
+            eprintln!("{usage}");
             std::process::exit(2);
         }
     };
     if let Err(error) = run(&arguments).await {
-        println!("\nThe demo failed: {error}");
+        eprintln!("\nThe demo failed: {error}");
         std::process::exit(1);
     }
 }
@@ -54,16 +55,26 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         (None, Some(url)) => builder.from_env().base_url(url),
         (None, None) => builder.from_env(),
     };
+    let server = match (&embedded, &arguments.url) {
+        (Some(server), _) => format!("the embedded server at {}", server.url()),
+        (None, url) => url.clone().unwrap_or_default(),
+    };
     let service = builder.build().await?;
     let sampler =
         service.sampling_client().base_model(&arguments.model).max_in_flight(IN_FLIGHT).create().await?;
     screen.line(&format!(
-        "Connected: session {}, sampler {} on {}.\n",
+        "Connected to {server}:\n  session {}, sampler {} on {}.\n",
         service.session_id().as_deref().unwrap_or("-"),
         sampler.sampling_session_id(),
         sampler.base_model()
     ));
 
+    if embedded.is_none() {
+        screen.line(
+            "The prompt goes out as one token per byte. A model with another vocabulary reads something",
+        );
+        screen.line("else, and its answer may be shown as token ids.\n");
+    }
     one_sample(&sampler, &screen).await?;
     if let Some(server) = &embedded {
         server.make_trouble();
@@ -90,9 +101,27 @@ async fn one_sample(sampler: &SamplingClient, screen: &Screen) -> Result<(), Err
             sequence.tokens.len(),
             sequence.stop_reason
         ));
-        screen.line(&format!("  {PROMPT}\u{2502}{}\n", text.trim_end().replace('\n', "\n  ")));
+        screen.line(&format!("{}\n", wrapped(&format!("{PROMPT}\u{2502}{}", text.trim_end()))));
     }
     Ok(())
+}
+
+/// The text in lines that fit a narrow terminal, indented.
+fn wrapped(text: &str) -> String {
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        let mut line = String::new();
+        for word in paragraph.split(' ') {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > 74 {
+                lines.push(std::mem::take(&mut line));
+            } else if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    format!("  {}", lines.join("\n  "))
 }
 
 /// Fifty samples at once. All are started before the first is awaited.

@@ -47,7 +47,7 @@ impl Screen {
     }
 
     pub(crate) fn bar(&self, length: usize) -> ProgressBar {
-        let style = ProgressStyle::with_template("  [{bar:30}] {pos}/{len} {elapsed} {msg}")
+        let style = ProgressStyle::with_template("  [{bar:20}] {pos}/{len} {elapsed} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         self.0.add(ProgressBar::new(length as u64).with_style(style.progress_chars("=> ")))
     }

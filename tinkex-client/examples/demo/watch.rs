@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use tinkex_client::{QueueState, ServiceClient};
+use tinkex_client::{QueueState, ServiceClient, Stage};
 
 use crate::report::Screen;
 
@@ -28,7 +28,10 @@ pub(crate) async fn run(service: ServiceClient, screen: Screen, bar: ProgressBar
             screen.line("  the pause is over");
         }
         (was_limited, was_paused) = (limited, paused > 0);
+        let polling = rows.iter().filter(|row| row.stage == Stage::Polling).count();
+        let waiting = rows.len() - polling;
         let backoff = if limited { ", backing off" } else { "" };
-        bar.set_message(format!("{} in flight, {paused} paused{backoff}", rows.len()));
+        let running = polling.saturating_sub(paused);
+        bar.set_message(format!("{running} running, {paused} paused, {waiting} to go{backoff}"));
     }
 }

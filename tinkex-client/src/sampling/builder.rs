@@ -23,7 +23,7 @@ const RESUBMISSIONS: u32 = 10;
 /// How long submissions are repeated over failures that may pass, since the first of them, by default.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Builds a [`SamplingClient`], from a base model or from a `tinker://` path.
+/// Builds a [`SamplingClient`], from a base model or from a `tinker://` path (PROTOCOL 15.1, 15.7).
 #[derive(Debug)]
 pub struct SamplingClientBuilder {
     holder: Arc<Holder>,

@@ -148,6 +148,9 @@ impl Sampler {
                     let pause = self.submit_policy.backoff.delay(resubmissions - 1, fastrand::f64());
                     unless_stopped(stop.as_mut(), tokio::time::sleep(pause)).await?;
                 }
+                Err(Stopped::Failed(error)) if error.kind() == crate::ErrorKind::Expired => {
+                    return Err(Stopped::Failed(error.submitted(resubmissions + 1)));
+                }
                 outcome => return outcome,
             }
         }

@@ -32,7 +32,7 @@ pub trait RetrieveMany: Send + Sync {
 /// What came of asking: the raw answer, or none.
 pub type ManyOutcome = Outcome;
 
-/// One question about a session.
+/// One question about a session (PROTOCOL 16.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManyAsk {
@@ -51,7 +51,7 @@ impl ManyAsk {
     }
 }
 
-/// The announced end of a promise.
+/// The announced end of a promise (PROTOCOL 16.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Completion {
@@ -64,7 +64,7 @@ pub enum Completion {
     Failed,
 }
 
-/// The session poller gave up, or was closed; nobody will be announced any more.
+/// The session poller gave up, or was closed; nobody will be announced any more (PROTOCOL 16.6).
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the session poll has ended: {message}")]
 pub struct SessionPollError {
@@ -88,7 +88,7 @@ impl SessionPollError {
     }
 }
 
-/// One background poll for all promises of a sampling session.
+/// One background poll for all promises of a sampling session (PROTOCOL 16.6).
 ///
 /// The task starts with the first waiter, sleeps while there is nothing to ask or to report, and ends when the
 /// poller is dropped or closed.

@@ -442,7 +442,8 @@ async fn an_unusable_path_is_the_callers_mistake() {
 /// A body that cannot be read as what it should be: not retried, and the error says what was wrong and where.
 #[tokio::test(start_paused = true)]
 async fn a_body_of_another_shape_is_a_decode_error() {
-    let (_, client) = scripted([Step::json(json!({"n": "x"})), Step::status(204)]);
+    let page = Step::raw("<html><title>Sign in</title></html>", "text/html");
+    let (_, client) = scripted([Step::json(json!({"n": "x"})), Step::status(204), page]);
     let response = client.send(&post()).await.unwrap();
     let error = response.json::<std::collections::BTreeMap<String, u32>>().unwrap_err();
     assert_eq!((error.kind(), error.status(), error.attempts()), (HttpErrorKind::Decode, Some(200), 1));
@@ -455,6 +456,10 @@ async fn a_body_of_another_shape_is_a_decode_error() {
     let response = client.send(&post()).await.unwrap();
     assert_eq!((response.status.as_u16(), response.body.len(), response.media_type()), (204, 0, None));
     assert!(response.json::<serde_json::Value>().is_err());
+    // Not this API at all.
+    let response = client.send(&post()).await.unwrap();
+    let error = response.json::<serde_json::Value>().unwrap_err();
+    assert!(error.message().contains("an HTML page titled \"Sign in\", not JSON"), "{error}");
 }
 
 /// Error texts: one line, whatever the server said, with counts, time and limit.
@@ -469,6 +474,9 @@ async fn errors_read_well() {
     assert_eq!(shown(Step::status(500).body("")).await, format!("op: HTTP 500 {once}"));
     let text = Step::status(502).body("<html>\r\n<h1>Bad\u{7}</h1>\n</html>\n");
     assert_eq!(shown(text).await, format!("op: HTTP 502: <html>  <h1>Bad </h1> </html> {once}"));
+    let page = "<!DOCTYPE html>\n<HTML><head><Title>Bad\n  gateway</Title></head><body>Sorry</body></HTML>";
+    let titled = Step::status(502).body(page);
+    assert_eq!(shown(titled).await, format!("op: HTTP 502: an HTML page titled \"Bad gateway\" {once}"));
     let nested = Step::status(422).json_body(json!({"detail": [{"loc": ["body", "n"], "msg": "no"}]}));
     assert_eq!(
         shown(nested).await,

@@ -112,9 +112,9 @@ async fn a_refused_port_is_a_connect_error() {
     let error = timeout(PATIENCE, client.send(&once())).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), HttpErrorKind::Connect);
     assert_eq!(error.delivery(), tinkex_http::Delivery::NeverSent);
-    assert!(error.message().starts_with("cannot connect to the server: "), "{error}");
+    assert!(error.message().starts_with(&format!("cannot connect to {address}: ")), "{error}");
     assert!(error.message().to_lowercase().contains("refused"), "{error}");
-    assert!(!format!("{error:?}").contains("http://"), "the address stays out: {error:?}");
+    assert!(!format!("{error:?}").contains("http://"), "the URL stays out: {error:?}");
 }
 
 /// What goes wrong on the wire has the kind that says what it means for a retry.

@@ -104,6 +104,15 @@ fn a_handle_whose_runtime_is_gone_is_an_error() {
     assert!(error.to_string().contains("the runtime it ran on has shut down"), "{error}");
 }
 
+/// Preparing the prompt fails with the same type, for `?` in one function.
+#[test]
+fn a_tokenizer_error_becomes_an_error() {
+    let error = tinkex_client::Error::from(tinkex_client::TokenizerError::new("no such token"));
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.is_user_error() && !error.is_retryable());
+    assert_eq!(error.to_string(), "no such token");
+}
+
 /// An auth provider that never has a credential.
 #[derive(Debug)]
 struct NoCredential;
@@ -125,6 +134,8 @@ async fn start_up_errors_are_typed_too() {
     let error = harness::builder(&server).build().await.unwrap_err();
     assert_eq!((error.kind(), error.status(), error.attempts()), (ErrorKind::Status, Some(401), 1));
     assert!(error.to_string().starts_with("client/config: HTTP 401: unknown key"), "{error}");
+    assert!(error.to_string().ends_with("; check the API key"), "{error}");
+    assert!(std::error::Error::source(&error).is_none(), "nothing is said twice");
     let error = ServiceClient::builder().base_url("https://example.test").build().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("TINKER_API_KEY"), "{error}");

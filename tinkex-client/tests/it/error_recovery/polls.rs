@@ -198,6 +198,10 @@ async fn resubmissions_are_bounded() {
         assert!(error.is_retryable() && !error.is_user_error());
         assert_eq!(error.request_id(), Some(format!("req-{submissions:08x}").as_str()));
         assert!(error.to_string().contains("the promise has expired; submit a new request"), "{error}");
+        let told = error
+            .to_string()
+            .ends_with(&format!("; it was submitted {submissions} times and lost each time"));
+        assert_eq!(told, submissions > 1, "{error}");
     }
 }
 
