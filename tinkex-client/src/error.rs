@@ -48,6 +48,7 @@ struct Inner {
     request_id: Option<String>,
     retry_after: Option<Duration>,
     attempts: u32,
+    elapsed: Duration,
     retryable: bool,
     expected_seq_id: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -63,6 +64,7 @@ impl Error {
             request_id: None,
             retry_after: None,
             attempts: 0,
+            elapsed: Duration::ZERO,
             retryable: false,
             expected_seq_id: None,
             source: None,
@@ -89,6 +91,7 @@ impl Error {
         let message = format!("no result within the deadline of {:.1} s{on}", after.as_secs_f64());
         let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
         error.0.request_id = request_id.map(str::to_owned);
+        error.0.elapsed = after;
         error.0.retryable = true;
         error
     }
@@ -111,13 +114,25 @@ impl Error {
         self
     }
 
-    pub(crate) fn decode(error: impl Into<Box<dyn StdError + Send + Sync>>, request_id: &str) -> Self {
+    /// A result that cannot be used, after that many polls and that much time.
+    pub(crate) fn decode(
+        error: impl Into<Box<dyn StdError + Send + Sync>>,
+        request_id: &str,
+        polls: u32,
+        elapsed: Duration,
+    ) -> Self {
         let source = error.into();
         let mut error = Self::new(
             ErrorKind::Decode,
             ErrorCategory::Server,
-            format!("result of request {request_id}: {source}"),
+            format!(
+                "result of request {request_id}: {source} (after {polls} poll{} in {:.1} s)",
+                if polls == 1 { "" } else { "s" },
+                elapsed.as_secs_f64()
+            ),
         );
+        error.0.attempts = polls;
+        error.0.elapsed = elapsed;
         error.0.request_id = Some(request_id.to_owned());
         error.0.source = Some(source);
         error
@@ -151,6 +166,11 @@ impl Error {
     /// HTTP attempts of the failed call, or polls of the failed promise. 0 where nothing was sent.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// How long the failed call or poll took, waits included. Zero where nothing was sent.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
     }
 
     /// The sequence id the server expects, where it refused another one for that.
@@ -213,6 +233,7 @@ impl From<HttpError> for Error {
         error.0.status = status;
         error.0.retry_after = http.retry_after();
         error.0.attempts = http.attempts();
+        error.0.elapsed = http.elapsed();
         error.0.retryable = match kind {
             ErrorKind::Connection | ErrorKind::Timeout => true,
             // 4xx are the user's unless the body says otherwise, so what is left here may pass. 410 and 501 never do.
@@ -242,6 +263,7 @@ impl From<PollError> for Error {
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();
+        error.0.elapsed = poll.elapsed();
         error.0.retryable = match kind {
             ErrorKind::Expired | ErrorKind::Timeout | ErrorKind::Connection => true,
             ErrorKind::RequestFailed => poll.category() != ErrorCategory::User,

@@ -145,6 +145,16 @@ impl Row {
         self.promise.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often the server has been asked for the result.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    /// The time since the request was started.
+    pub(crate) fn age(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.started)
+    }
+
     fn snapshot(&self, now: Instant) -> InflightRequest {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (queue_state, reason) = last.map_or((None, None), |(state, reason)| (Some(state), reason));
@@ -159,7 +169,7 @@ impl Row {
                 _ => Stage::Polling,
             },
             age: now.saturating_duration_since(self.started),
-            polls: self.polls.load(Ordering::Relaxed),
+            polls: self.polls(),
             queue_state,
             reason,
         }

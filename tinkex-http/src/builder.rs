@@ -9,6 +9,7 @@ use tinkex_types::InvalidInput;
 use crate::billing::BillingPause;
 use crate::client::Inner;
 use crate::deprecation::Deprecations;
+use crate::retry_log::RetryLog;
 use crate::{
     AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport, WallClock,
     headers,
@@ -114,6 +115,7 @@ impl HttpClientBuilder {
             max_response_bytes: self.max_response_bytes,
             billing: BillingPause::default(),
             deprecations: Deprecations::default(),
+            retry_log: RetryLog::default(),
         }))
     }
 }

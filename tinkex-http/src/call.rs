@@ -10,7 +10,8 @@ use crate::attempt::{self, AttemptFailure};
 use crate::classify::RetryCause;
 use crate::client::Inner;
 use crate::error::{Delivery, HttpError, HttpErrorKind};
-use crate::{ApiRequest, ApiResponse, AttemptPermit, AuthError, RetryPolicy, Stop, idempotency};
+use crate::retry_log::RetryLog;
+use crate::{ApiRequest, ApiResponse, AttemptPermit, AuthError, RetryPolicy, StopSignal, idempotency};
 
 /// A duration in seconds, without needless digits.
 pub(crate) fn seconds(duration: Duration) -> f64 {
@@ -75,7 +76,7 @@ impl<'a> Call<'a> {
     pub(crate) async fn admission(
         &self,
         inner: &Inner,
-        stop: &mut Option<Stop<'_>>,
+        stop: &mut Option<StopSignal<'_>>,
     ) -> Result<(AttemptPermit, Option<HeaderValue>), CutShort> {
         let permit = match &self.request.gate {
             None => AttemptPermit::free(),
@@ -91,7 +92,7 @@ impl<'a> Call<'a> {
     /// Waits for `ready`, the deadline or the caller's loss of interest, whichever is first.
     pub(crate) async fn wait<T>(
         &self,
-        stop: &mut Option<Stop<'_>>,
+        stop: &mut Option<StopSignal<'_>>,
         ready: impl Future<Output = T>,
     ) -> Result<T, CutShort> {
         let stopped = async {
@@ -131,7 +132,14 @@ impl<'a> Call<'a> {
             .map(|limit| format!("limit of {} s since the first failure", seconds(limit)))
     }
 
-    pub(crate) fn announce_retry(&self, cause: RetryCause, failure: &AttemptFailure, wait: Duration) {
+    /// Counts a retry and tells of it: the first of a call for developers, later ones as warnings, thinned out.
+    pub(crate) fn announce_retry(
+        &self,
+        log: &RetryLog,
+        cause: RetryCause,
+        failure: &AttemptFailure,
+        wait: Duration,
+    ) {
         let operation = self.request.operation;
         metrics::counter!("tinkex_http_retries_total", "operation" => operation, "cause" => cause.label())
             .increment(1);
@@ -139,14 +147,19 @@ impl<'a> Call<'a> {
         let (cause, attempt) = (cause.label(), self.sent);
         if self.counted <= 1 {
             tracing::debug!(operation, cause, wait_ms, attempt, "{operation}: retrying: {failure}");
-        } else {
+        } else if let Some(untold) = log.due(operation) {
             let wait = wait.as_secs_f64();
+            let others = if untold == 0 {
+                String::new()
+            } else {
+                format!(" ({untold} more retries since the last line)")
+            };
             tracing::warn!(
                 operation,
                 cause,
                 wait_ms,
                 attempt,
-                "{operation}: still retrying after {attempt} attempts, next in {wait:.1} s: {failure}"
+                "{operation}: still retrying after {attempt} attempts, next in {wait:.1} s: {failure}{others}"
             );
         }
     }

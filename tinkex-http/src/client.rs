@@ -19,6 +19,7 @@ use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
 use crate::error::{HttpError, HttpErrorKind};
+use crate::retry_log::RetryLog;
 use crate::{
     ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
     RetryPolicy, Ruling, SharedTransport, WallClock,
@@ -41,10 +42,11 @@ pub(crate) struct Inner {
     pub(crate) jitter: Jitter,
     pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
+    pub(crate) retry_log: RetryLog,
 }
 
 /// Completes when the caller no longer wants the answer.
-pub type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+pub type StopSignal<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 impl HttpClient {
     /// A client of `base_url` over `transport`, with defaults for everything else.
@@ -83,11 +85,19 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`HttpErrorKind`].
-    pub async fn send_until(&self, request: &ApiRequest, stop: Stop<'_>) -> Result<ApiResponse, HttpError> {
+    pub async fn send_until(
+        &self,
+        request: &ApiRequest,
+        stop: StopSignal<'_>,
+    ) -> Result<ApiResponse, HttpError> {
         self.run(request, Some(stop)).await
     }
 
-    async fn run(&self, request: &ApiRequest, mut stop: Option<Stop<'_>>) -> Result<ApiResponse, HttpError> {
+    async fn run(
+        &self,
+        request: &ApiRequest,
+        mut stop: Option<StopSignal<'_>>,
+    ) -> Result<ApiResponse, HttpError> {
         let inner = &*self.0;
         let policy = request.policy.as_ref().unwrap_or(&inner.policy);
         let uri = request_uri(&inner.base_url, request)?;
@@ -151,7 +161,7 @@ impl HttpClient {
                 let limit = call.deadline_text();
                 return call.fail(failure, limit);
             }
-            call.announce_retry(cause, &failure, wait);
+            call.announce_retry(&inner.retry_log, cause, &failure, wait);
             call.last = Some(failure);
             if !wait.is_zero()
                 && let Err(cut) = call.wait(&mut stop, tokio::time::sleep(wait)).await

@@ -220,7 +220,7 @@ impl FakeServer {
         if violations.is_empty() && leftovers.is_empty() {
             Ok(())
         } else {
-            Err(Unmet { violations, leftovers })
+            Err(Unmet { violations, leftovers, requests: self.summary() })
         }
     }
 }
@@ -254,11 +254,16 @@ impl Drop for Handle {
 
 /// What [`FakeServer::verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the script was not kept:\n  {}", [self.violations.as_slice(), self.leftovers.as_slice()].concat().join("\n  "))]
+#[error(
+    "the script was not kept:\n  {}\n  (requests by route: {requests})",
+    [self.violations.as_slice(), self.leftovers.as_slice()].concat().join("\n  ")
+)]
 #[non_exhaustive]
 pub struct Unmet {
     /// Scripts that were used up and checks that failed, oldest first.
     pub violations: Vec<String>,
     /// Scripts with steps left, oldest first.
     pub leftovers: Vec<String>,
+    /// The requests that came, by route: a script for a route that is not among them may be misspelt.
+    pub requests: String,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tinkex_future::PromiseRef;
-use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, Stop};
+use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, StopSignal};
 use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -122,7 +122,7 @@ impl Sampler {
         &self,
         start: Start,
         row: &Arc<Row>,
-        mut stop: Stop<'_>,
+        mut stop: StopSignal<'_>,
     ) -> Result<SampleResponse, Stopped> {
         let _place = self.place(stop.as_mut()).await?;
         let request = match start {
@@ -157,7 +157,7 @@ impl Sampler {
     }
 
     /// A place among the samples in flight, held until the result is there.
-    async fn place(&self, stop: Stop<'_>) -> Result<Option<OwnedSemaphorePermit>, Abandoned> {
+    async fn place(&self, stop: StopSignal<'_>) -> Result<Option<OwnedSemaphorePermit>, Abandoned> {
         match &self.in_flight {
             None => Ok(None),
             // The semaphore is never closed.
@@ -171,7 +171,7 @@ impl Sampler {
         &self,
         request: &SampleRequest,
         row: &Arc<Row>,
-        mut stop: Stop<'_>,
+        mut stop: StopSignal<'_>,
     ) -> Result<(PromiseRef, Promise), Stopped> {
         row.submitting();
         let begun = Instant::now();
@@ -243,7 +243,7 @@ impl Sampler {
         sequence_ids: Option<&[String]>,
         expectations: &Expectations,
         row: &Arc<Row>,
-        stop: Stop<'_>,
+        stop: StopSignal<'_>,
     ) -> Result<SampleResponse, Stopped> {
         let request_id = Arc::clone(&promise.request_id);
         row.polling(Arc::clone(&request_id));
@@ -265,7 +265,7 @@ impl Sampler {
             }
         };
         result::read(&payload, sequence_ids, expectations)
-            .map_err(|error| Stopped::Failed(Error::decode(error, &request_id)))
+            .map_err(|error| Stopped::Failed(Error::decode(error, &request_id, row.polls(), row.age())))
     }
 }
 
@@ -279,7 +279,7 @@ fn never_counted(error: &HttpError) -> bool {
     }
 }
 
-async fn unless_stopped<T>(stop: Stop<'_>, work: impl Future<Output = T>) -> Result<T, Abandoned> {
+async fn unless_stopped<T>(stop: StopSignal<'_>, work: impl Future<Output = T>) -> Result<T, Abandoned> {
     tokio::select! {
         // A sample that is abandoned already must not begin anything new.
         biased;

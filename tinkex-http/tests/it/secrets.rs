@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
@@ -115,13 +116,39 @@ async fn retries_are_logged_and_hold_no_secret() {
     let (_, client) = scripted([Step::status(503).repeat(3), ok()]);
     client.send(&post()).await.unwrap();
     let lines = log.at(Level::WARN);
-    assert_eq!(lines.len(), 2);
-    for (line, attempts) in lines.iter().zip([2, 3]) {
-        let beginning = format!("op: still retrying after {attempts} attempts, next in ");
-        assert!(line.starts_with(&beginning) && line.ends_with(" s: HTTP 503: scripted 503"), "{line}");
-    }
+    assert_eq!(lines.len(), 1);
+    let beginning = "op: still retrying after 2 attempts, next in ";
+    assert!(lines[0].starts_with(beginning) && lines[0].ends_with(" s: HTTP 503: scripted 503"), "{lines:?}");
     assert_silent(&log.text());
     assert!(log.text().contains("url.template"), "spans are looked at too");
+}
+
+/// An outage that hits many calls is a line in ten seconds, which says how many retries it stands for.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_flood_of_lines() {
+    let (log, _guard) = Log::start();
+    let server = server();
+    server.script(ROUTE, [Step::status(503)]).then_repeat_last();
+    let client = builder(&server).policy(RetryPolicy::patient(Duration::from_secs(120))).build().unwrap();
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(&post()).await.unwrap_err() })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    let lines = log.at(Level::WARN);
+    assert!((10..=14).contains(&lines.len()), "{} lines for {} attempts", lines.len(), server.count(ROUTE));
+    let told: u64 = lines[1..]
+        .iter()
+        .map(|line| {
+            let (_, others) = line.rsplit_once(" (").unwrap();
+            others.split(' ').next().unwrap().parse::<u64>().unwrap()
+        })
+        .sum();
+    assert!(told > 800 && told < server.count(ROUTE), "{told} of {}", server.count(ROUTE));
 }
 
 /// A credential with characters that JSON escapes is found in its escaped form too.
