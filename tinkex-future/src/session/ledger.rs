@@ -78,34 +78,38 @@ impl Ledger {
         ManyAsk { prev_cursor: self.cursor, ack_only, retrieved_request_ids }
     }
 
-    /// Takes in a successful answer: what was reported is done with, and announcements go to their waiters.
+    /// Takes in a successful answer: what was reported is done with, and announcements go to their waiters. True where
+    /// one of them was not known before.
     pub(super) fn take_in(
         &mut self,
         ask: &ManyAsk,
         cursor: Option<i64>,
         completions: impl IntoIterator<Item = (String, Completion)>,
-    ) {
+    ) -> bool {
         for id in &ask.retrieved_request_ids {
             self.retrieved.remove(id);
         }
         self.acked = self.acked.max(ask.prev_cursor);
         self.cursor = cursor.unwrap_or(self.cursor);
+        let mut news = false;
         for (id, completion) in completions {
-            self.announce(id.into(), completion);
+            news |= self.announce(id.into(), completion);
         }
+        news
     }
 
-    fn announce(&mut self, id: Arc<str>, completion: Completion) {
+    fn announce(&mut self, id: Arc<str>, completion: Completion) -> bool {
         for waiter in self.waiting.remove(&id).unwrap_or_default() {
             // A waiter that has just gone finds the announcement when it comes back.
             let _ = waiter.send(Ok(completion));
         }
         if self.retrieved.contains(&id) {
-            return;
+            return false;
         }
         let place = self.next_place;
         self.next_place = self.next_place.wrapping_add(1);
-        if let Some((before, _)) = self.announced.insert(Arc::clone(&id), (place, completion)) {
+        let before = self.announced.insert(Arc::clone(&id), (place, completion));
+        if let Some((before, _)) = before {
             self.order.remove(&before);
         }
         self.order.insert(place, id);
@@ -113,6 +117,7 @@ impl Ledger {
             let Some((_, oldest)) = self.order.pop_first() else { break };
             self.announced.remove(&oldest);
         }
+        before.is_none()
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The background task of the session poller, and the reading of its answers.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,17 @@ use crate::throttle::Throttle;
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
 /// Asks for as long as there is something to ask for or to report; never returns but on a terminal error.
-pub(super) async fn run<M: RetrieveMany>(many: Arc<M>, shared: Arc<Shared>, billing_pause: Duration) {
-    let ending = Ending(&shared);
+pub(super) fn run<M: RetrieveMany>(
+    many: Arc<M>,
+    shared: Arc<Shared>,
+    billing_pause: Duration,
+) -> impl Future<Output = ()> {
+    // Made before the first poll, which a runtime that is shut down never makes.
+    let ending = Ending(shared);
+    async move { ask_on(&*many, &ending.0, billing_pause).await }
+}
+
+async fn ask_on<M: RetrieveMany>(many: &M, shared: &Shared, billing_pause: Duration) {
     let mut course = Course::new(billing_pause);
     loop {
         let ask = shared.ledger().next_ask();
@@ -36,9 +46,8 @@ pub(super) async fn run<M: RetrieveMany>(many: Arc<M>, shared: Arc<Shared>, bill
         let now = Instant::now();
         match course.judge(outcome, now) {
             Verdict::Announcements(list) => {
-                let found = !list.completions.is_empty();
-                shared.ledger().take_in(&ask, list.cursor, list.completions);
-                if let Some(wait) = course.wait_after(found, now.saturating_duration_since(asked))
+                let news = shared.ledger().take_in(&ask, list.cursor, list.completions);
+                if let Some(wait) = course.wait_after(news, now.saturating_duration_since(asked))
                     && shared.ledger().next_ask().is_some()
                 {
                     sleep(wait).await;
@@ -48,11 +57,10 @@ pub(super) async fn run<M: RetrieveMany>(many: Arc<M>, shared: Arc<Shared>, bill
             Verdict::End(error) => {
                 tracing::error!("the session poll ended, its waiters fail: {}", error.message());
                 shared.ledger().end(error);
-                break;
+                return;
             }
         }
     }
-    drop(ending);
 }
 
 /// Takes in the answer to the last report of a closing poller, where it was a success.
@@ -65,9 +73,9 @@ pub(super) fn take_in_last(shared: &Shared, ask: &ManyAsk, outcome: ManyOutcome)
 }
 
 /// Fails the waiters when the task goes away for a reason of its own: a panic in the seam, or a runtime shut down.
-struct Ending<'a>(&'a Shared);
+struct Ending(Arc<Shared>);
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.0.ledger().end(SessionPollError::new("its task is gone", None));
     }
@@ -162,9 +170,9 @@ impl Course {
         Verdict::Again(BILLING_WAIT)
     }
 
-    /// The wait after a success: none, unless the server answers at once and has nothing to say.
-    fn wait_after(&mut self, found: bool, took: Duration) -> Option<Duration> {
-        if found || took >= PollPolicy::default().fast_answer {
+    /// The wait after a success: none, unless the server answers at once and has nothing new to say.
+    fn wait_after(&mut self, news: bool, took: Duration) -> Option<Duration> {
+        if news || took >= PollPolicy::default().fast_answer {
             self.fruitless = 0;
             return None;
         }

@@ -260,6 +260,17 @@ async fn instant_empty_answers_are_paced() {
     assert!((55..75).contains(&asks), "{asks}");
 }
 
+/// Nor is one that ignores the cursor and announces again and again what nobody waits for (F-19).
+#[tokio::test(start_paused = true)]
+async fn repeated_announcements_are_paced() {
+    let known = r#"{"completions":[{"state":"finished","request_id":"dropped"}],"cursor":1}"#;
+    let session = Session::new((0..10_000).map(|_| (Duration::ZERO, json(200, known))));
+    let poller = session.poller();
+    assert!(timeout(secs(60), poller.wait("a")).await.is_err());
+    let asks = session.asks().len();
+    assert!((55..75).contains(&asks), "{asks}");
+}
+
 /// Closing sends what was not reported, once, and fails whoever still waits.
 #[tokio::test(start_paused = true)]
 async fn closing_reports_the_rest() {
@@ -319,6 +330,16 @@ async fn a_panicking_seam_fails_the_waiters() {
         }
     }
     let poller = SessionPoller::new(Broken, Handle::current());
+    assert!(timeout(secs(1), poller.wait("a")).await.unwrap().is_err());
+}
+
+/// A task that never runs, because its runtime is gone already, fails the waiters all the same (F-30).
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_is_gone_fails_the_waiters() {
+    let gone = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = gone.handle().clone();
+    gone.shutdown_background();
+    let poller = SessionPoller::new(Session::new([]), handle);
     assert!(timeout(secs(1), poller.wait("a")).await.unwrap().is_err());
 }
 
