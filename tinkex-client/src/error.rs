@@ -96,6 +96,17 @@ impl Error {
         error
     }
 
+    /// A `close` that met a connection being made and did not wait for it any longer.
+    pub(crate) fn still_connecting(after: Duration) -> Self {
+        let message = format!(
+            "the service was still being connected after {:.1} s; close again to finish a session that comes about",
+            after.as_secs_f64()
+        );
+        let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
+        error.0.retryable = true;
+        error
+    }
+
     pub(crate) fn sequence_conflict(http: HttpError, seq_id: u64, expected: u64) -> Self {
         let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}");
         let mut error = Self::from(http);

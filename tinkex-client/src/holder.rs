@@ -94,7 +94,11 @@ impl Holder {
                 Ok::<_, Error>(self.connect(config, flags, refreshes, created.session_id.into()))
             })
             .await?;
-        self.check_open()?;
+        if let Err(closed) = self.check_open() {
+            // A `close` that did not wait for this connection must not leave a heartbeat behind.
+            connection.end_tasks();
+            return Err(closed);
+        }
         Ok(connection)
     }
 
@@ -147,26 +151,42 @@ impl Holder {
     /// was dropped or the server did not answer, the next one does.
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+        /// How long a connection that is just being made is waited for.
+        const CONNECTING_LIMIT: Duration = Duration::from_secs(10);
         self.closed.store(true, Ordering::Release);
         let mut finished = self.finished.lock().await;
         if *finished {
             return Ok(());
         }
         // A connection that is just being made is waited for, since its session is to be finished too; none is begun.
-        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed("service")) }).await;
-        let Ok(connection) = connected else { return Ok(()) };
-        let samplers = std::mem::take(&mut *self.samplers.lock().unwrap_or_else(PoisonError::into_inner));
-        let samplers: Vec<_> = samplers.iter().filter_map(Weak::upgrade).collect();
+        let connected = self.connection.get_or_try_init(|| async { Err(Error::closed("service")) });
+        let connection = match tokio::time::timeout(CONNECTING_LIMIT, connected).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(Error::still_connecting(CONNECTING_LIMIT)),
+        };
+        // They stay in the list, so that a call that is dropped here leaves them to the next one.
+        let samplers: Vec<_> = {
+            let samplers = self.samplers.lock().unwrap_or_else(PoisonError::into_inner);
+            samplers.iter().filter_map(Weak::upgrade).collect()
+        };
         join_all(samplers.iter().map(|sampler| sampler.close())).await;
         connection.cancellations.flush(FLUSH_LIMIT).await;
-        connection.session.end();
-        if let Some(refresh) = &connection.refresh {
-            refresh.abort();
-        }
+        connection.end_tasks();
         let body = FinishSessionRequest { reason, detail };
         endpoints::finish_session(&self.http, connection.session.id(), &body).await?;
         *finished = true;
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Ends the heartbeat and the refresh of the flags.
+    fn end_tasks(&self) {
+        self.session.end();
+        if let Some(refresh) = &self.refresh {
+            refresh.abort();
+        }
     }
 }
 

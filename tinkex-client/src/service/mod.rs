@@ -89,7 +89,8 @@ impl ServiceClient {
     /// it has succeeded; a call that failed or was dropped may be made again.
     ///
     /// # Errors
-    /// Where the server could not be told.
+    /// Where the server could not be told. [`Timeout`](crate::ErrorKind::Timeout) where another call was still making the
+    /// connection after 10 s; its session is not kept alive, and closing again finishes it.
     pub async fn close(&self, reason: FinishReason) -> Result<(), Error> {
         self.holder.close(reason, None).await
     }

@@ -147,6 +147,33 @@ async fn closing_against_silence() {
     service.close(FinishReason::Success).await.unwrap();
 }
 
+/// Where a connection is being made to a server that is silent, `close` does not wait for all of its attempts. A session
+/// that comes about later is not kept alive, and the next `close` finishes it.
+#[tokio::test(start_paused = true)]
+async fn closing_while_the_connection_hangs() {
+    let (behind, server) = steered();
+    server.script("create_session", [Step::hang()]).then_behave();
+    let service = harness::builder(&server).connect_lazily().build().await.unwrap();
+    let creating = service.sampling_client().base_model(MODEL).create();
+    let creating = tokio::spawn(creating);
+    server.wait_for("create_session", 1).await;
+    let begun = Instant::now();
+    let error = service.close(FinishReason::Success).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.is_retryable());
+    assert!(
+        (Duration::from_secs(10)..Duration::from_secs(11)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(creating.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(server.count("create_session"), 2, "the attempt that hung was repeated");
+    pass(MINUTE).await;
+    assert_eq!(server.count("session_heartbeat"), 0, "a session that nobody wants is not kept alive");
+    service.close(FinishReason::Success).await.unwrap();
+    assert!(behind.sessions().iter().all(|session| session.finished.is_some()));
+}
+
 /// PROTOCOL 10.3, 16.6: closing the service closes its samplers, which acknowledge what they have fetched; a sampler
 /// closed on its own refuses new samples without sending them.
 #[tokio::test(start_paused = true)]
