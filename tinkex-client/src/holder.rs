@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::cancellation::CancelQueue;
 use crate::configuration::{self, DynamicFlags};
+use crate::connection_places::ConnectionPlaces;
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
@@ -31,6 +32,8 @@ pub(crate) struct HolderSettings {
     pub(crate) sampling_policy: Option<RetryPolicy>,
     pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) seed: Option<u64>,
+    /// Where connections are bounded by the limit of open files.
+    pub(crate) connection_places: Option<ConnectionPlaces>,
     /// Headers the user added, told to those who open a sampler handle.
     pub(crate) header_overrides: std::collections::BTreeMap<String, String>,
 }

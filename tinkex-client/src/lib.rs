@@ -28,6 +28,7 @@
 
 mod cancellation;
 mod configuration;
+mod connection_places;
 mod dispatch;
 mod endpoints;
 mod environment;

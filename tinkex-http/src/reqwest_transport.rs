@@ -20,6 +20,23 @@ impl ReqwestTransport {
     /// Time to make a connection before the attempt counts as never sent (PROTOCOL 7.1).
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+    /// Idle connections kept per class. Each holds a file descriptor, so a fan-out must not leave thousands behind.
+    const MAX_IDLE: usize = 64;
+
+    /// File descriptors left to idle connections, to heartbeats and to the rest of the program.
+    const RESERVED_FILES: u64 = 256;
+
+    /// How many calls the process may have in flight at once before it runs out of file descriptors: its limit of open
+    /// files (`ulimit -n`) less 256, but at least half of it. None where the system has no such limit. Calls beyond it
+    /// would fail to connect, heartbeats among them, so whoever starts thousands of calls should not exceed it.
+    pub fn capacity() -> Option<usize> {
+        #[cfg(unix)]
+        let limit = rlimit::Resource::NOFILE.get_soft().ok();
+        #[cfg(not(unix))]
+        let limit = None;
+        limit.and_then(room_for_calls)
+    }
+
     /// A transport with the platform's certificate roots and the proxies of the environment.
     ///
     /// # Errors
@@ -30,12 +47,19 @@ impl ReqwestTransport {
                 .connect_timeout(Self::CONNECT_TIMEOUT)
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
+                .pool_max_idle_per_host(Self::MAX_IDLE)
                 .tcp_nodelay(true)
                 .build()
                 .map_err(|e| InvalidInput::new("transport", format!("cannot be set up: {e}")))
         };
         Ok(Self { clients: [client()?, client()?, client()?, client()?] })
     }
+}
+
+/// Calls at once under a limit of open files; none where it is as good as unlimited.
+fn room_for_calls(open_files: u64) -> Option<usize> {
+    let room = open_files.saturating_sub(ReqwestTransport::RESERVED_FILES).max(open_files / 2).max(1);
+    usize::try_from(room).ok().filter(|room| *room < usize::MAX >> 3)
 }
 
 impl Transport for ReqwestTransport {
@@ -108,4 +132,19 @@ fn failure(error: reqwest::Error, kind: TransportErrorKind, what: &str) -> Trans
     let error = error.without_url();
     let root = causes(&error).last().map(ToString::to_string).unwrap_or_default();
     TransportError::new(kind, format!("{what}: {root}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_leave_room_for_other_files() {
+        for (open_files, room) in
+            [(256, Some(128)), (1024, Some(768)), (65_536, Some(65_280)), (1, Some(1)), (u64::MAX, None)]
+        {
+            assert_eq!(room_for_calls(open_files), room, "{open_files}");
+        }
+        assert!(ReqwestTransport::capacity().is_none_or(|room| room > 0));
+    }
 }

@@ -156,17 +156,26 @@ impl Sampler {
         }
     }
 
-    /// A place among the samples in flight, held until the result is there.
-    async fn place(&self, stop: StopSignal<'_>) -> Result<Option<OwnedSemaphorePermit>, Abandoned> {
-        match &self.in_flight {
-            None => Ok(None),
-            // The semaphore is never closed.
-            Some(places) => Ok(unless_stopped(stop, Arc::clone(places).acquire_owned()).await?.ok()),
-        }
+    /// A place among the samples in flight and one for its connection, held until the result is there. Where a session
+    /// poller announces results, a sample that waits holds no connection.
+    async fn place(&self, stop: StopSignal<'_>) -> Result<[Option<OwnedSemaphorePermit>; 2], Abandoned> {
+        let places = async {
+            let in_flight = match &self.in_flight {
+                None => None,
+                // The semaphore is never closed.
+                Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+            };
+            let connection = match &self.holder.settings.connection_places {
+                Some(places) if self.announcements.is_none() => places.take().await,
+                _ => None,
+            };
+            [in_flight, connection]
+        };
+        unless_stopped(stop, places).await
     }
 
-    /// Submits under one sequence id. The id is drawn here, when the sample is about to go out, so that a sample
-    /// abandoned earlier leaves no gap.
+    /// Submits under one sequence id. The id is drawn here, when the sample has its place, so that a sample abandoned
+    /// earlier leaves no gap; it is kept through all waits of the submission.
     async fn submit(
         &self,
         request: &SampleRequest,

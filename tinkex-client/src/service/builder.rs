@@ -18,6 +18,7 @@ use tinkex_types::{
 use tokio::runtime::Handle;
 
 use crate::configuration::DynamicFlags;
+use crate::connection_places::ConnectionPlaces;
 use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
 use crate::{Error, SamplingClient, ServiceClient, sampling};
@@ -85,7 +86,8 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sends requests over `transport` instead of the ready-made one.
+    /// Sends requests over `transport` instead of the ready-made one. Samples in flight are then not bounded by the
+    /// process's limit of open files, as they are over the ready-made one.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(SharedTransport::new(transport));
@@ -245,8 +247,8 @@ impl ServiceClientBuilder {
                 }
             },
         };
-        let transport = match self.transport {
-            Some(transport) => transport,
+        let (transport, connection_places) = match self.transport {
+            Some(transport) => (transport, None),
             None => default_transport()?,
         };
         let jitter = self.seed.map(Jitter::seeded).unwrap_or_default();
@@ -273,6 +275,7 @@ impl ServiceClientBuilder {
                 sampling_policy: self.sampling_policy,
                 poll_policy: self.poll_policy,
                 seed: self.seed,
+                connection_places,
                 header_overrides: overrides,
             },
         ))
@@ -296,12 +299,13 @@ fn checked_key(key: &str, base_url: &BaseUrl) -> Result<Arc<dyn AuthProvider>, I
 }
 
 #[cfg(feature = "reqwest")]
-fn default_transport() -> Result<SharedTransport, InvalidInput> {
-    tinkex_http::ReqwestTransport::new().map(SharedTransport::new)
+fn default_transport() -> Result<(SharedTransport, Option<ConnectionPlaces>), InvalidInput> {
+    let transport = tinkex_http::ReqwestTransport::new()?;
+    Ok((SharedTransport::new(transport), ConnectionPlaces::of_process()))
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_transport() -> Result<SharedTransport, InvalidInput> {
+fn default_transport() -> Result<(SharedTransport, Option<ConnectionPlaces>), InvalidInput> {
     Err(InvalidInput::new("transport", "is missing: pass transport(..), or turn on the feature `reqwest`"))
 }
 
