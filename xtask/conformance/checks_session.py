@@ -120,7 +120,7 @@ def from_path(lab: Lab) -> None:
 @check("sampling client: a path that is not tinker:// and a missing model fail before anything is sent")
 def bad_paths(lab: Lab) -> None:
     mark = lab.control.mark()
-    for options in ({"model_path": "/tmp/weights"}, {"model_path": None, "base_model": None}):
+    for options in ({"model_path": "/models/weights"}, {"model_path": None, "base_model": None}):
         try:
             lab.main_service.create_sampling_client(**options).future().result(WAIT)
         except ValueError:

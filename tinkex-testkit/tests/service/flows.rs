@@ -95,7 +95,7 @@ async fn a_sampler_that_cannot_be_made_is_refused_with_a_clear_reason() {
     let (status, detail) =
         refusal(&caller.create_sampler(1, json!({ "model_path": "tinker://none/x" })).await);
     assert!(status == 404 && detail.contains("tinker://none/x"), "{detail}");
-    let (status, detail) = refusal(&caller.create_sampler(1, json!({ "model_path": "/tmp/x" })).await);
+    let (status, detail) = refusal(&caller.create_sampler(1, json!({ "model_path": "/models/x" })).await);
     assert!(status == 400 && detail.contains("tinker://"), "{detail}");
     assert_eq!(refusal(&caller.create_sampler(1, json!({})).await).0, 400);
     assert_eq!(
