@@ -48,6 +48,11 @@ impl Workspace {
                 command.env_remove(&name);
             }
         }
+        // The servers of the demo, the tests and the bench are on this machine; a proxy cannot reach them.
+        for name in ["NO_PROXY", "no_proxy"] {
+            let exempt = env::var(name).unwrap_or_default();
+            command.env(name, [exempt.as_str(), "127.0.0.1,localhost"].join(",").trim_start_matches(','));
+        }
         command
     }
 }
