@@ -138,6 +138,8 @@ impl HttpClient {
             };
             let mut token = None;
             let wait = match cause {
+                // The gate does the waiting.
+                _ if throttled && request.gate.is_some() => Duration::ZERO,
                 RetryCause::Billing => match paused {
                     Some(wait) => wait,
                     None => {
@@ -145,7 +147,6 @@ impl HttpClient {
                         return call.fail(failure, Some(limit));
                     }
                 },
-                RetryCause::Throttled if request.gate.is_some() => Duration::ZERO,
                 _ => {
                     if let Some(limit) = call.count_failure(policy) {
                         return call.fail(failure, Some(limit));
@@ -155,8 +156,6 @@ impl HttpClient {
                     failure.retry_after().unwrap_or(backoff).max(reserved.wait())
                 }
             };
-            // The gate does the waiting for throttled calls, and for billing pauses where there is one.
-            let wait = if request.gate.is_some() && throttled { Duration::ZERO } else { wait };
             if call.remaining().is_some_and(|remaining| remaining <= wait) {
                 let limit = call.deadline_text();
                 return call.fail(failure, limit);
