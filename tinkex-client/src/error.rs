@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use tinkex_future::{PollError, PollErrorKind};
+use tinkex_future::{PollError, PollErrorKind, SessionPollError};
 use tinkex_http::{HttpError, HttpErrorKind};
 use tinkex_types::{DecodeError, ErrorCategory, InvalidInput, TokenizerError};
 
@@ -255,6 +255,20 @@ impl From<HttpError> for Error {
             _ => false,
         };
         error.0.source = Some(Box::new(http));
+        error
+    }
+}
+
+impl From<SessionPollError> for Error {
+    /// Of a sample that was not submitted, since nobody would announce its result.
+    fn from(ended: SessionPollError) -> Self {
+        let status = ended.status();
+        let kind = if status.is_some() { ErrorKind::Status } else { ErrorKind::Closed };
+        let category = status.map_or(ErrorCategory::Unknown, ErrorCategory::of_status);
+        let mut error =
+            Self::new(kind, category, format!("nothing was sent: {ended}; make a new sampling client"));
+        error.0.status = status;
+        error.0.source = Some(Box::new(ended));
         error
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tinkex_future::PromiseRef;
+use tinkex_future::{PromiseRef, SessionPoller};
 use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, StopSignal};
 use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -134,6 +134,9 @@ impl Sampler {
         let expectations = Expectations::of(&request);
         let mut resubmissions = 0;
         loop {
+            if let Some(ended) = self.announcements.as_ref().and_then(SessionPoller::ended) {
+                return Err(ended.into());
+            }
             let (promise, accepted) = self.submit(&request, row, stop.as_mut()).await?;
             let sequence_ids = accepted.sample_sequence_ids.as_deref();
             match self.fetch(promise, sequence_ids, &expectations, row, stop.as_mut()).await {

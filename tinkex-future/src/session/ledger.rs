@@ -120,6 +120,11 @@ impl Ledger {
         before.is_none()
     }
 
+    /// Why the poll has ended, where it has.
+    pub(super) fn ended(&self) -> Option<SessionPollError> {
+        self.ended.clone()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.ended.is_none()
     }

@@ -138,6 +138,12 @@ impl<M> SessionPoller<M> {
         self
     }
 
+    /// Why the poll has ended, where it has: a terminal answer, or [`close`](Self::close). Nothing will be announced
+    /// any more, so there is no use in making new promises.
+    pub fn ended(&self) -> Option<SessionPollError> {
+        self.shared.ledger().ended()
+    }
+
     /// Says that a result has been fetched: its announcement is forgotten here, and at the server with the next ask.
     pub fn mark_retrieved(&self, request_id: &str) {
         self.shared.ledger().mark_retrieved(request_id);

@@ -211,3 +211,21 @@ async fn the_flag_for_the_jwt_exchange() {
     assert!(server.all_requests().iter().all(|request| request.header("x-api-key") == Some("tml-test")));
     assert_eq!(server.count("auth/token"), 0);
 }
+
+/// PROTOCOL 16.6: an answer that ends the session poll fails whoever waits; samples after that are not even sent.
+#[tokio::test(start_paused = true)]
+async fn a_session_poll_that_has_ended() {
+    let (behind, server) = steered();
+    behind.set_client_config(&json!({"sample_use_retrieve_futures": true}));
+    server.script("retrieve_futures", [Step::status(403).body(r#"{"detail":"not yours"}"#)]).then_behave();
+    let (_service, sampler) = harness::sampler(&server).await;
+    let waiting = sampler.sample(harness::request(&[1])).await.unwrap_err();
+    assert_eq!((waiting.kind(), waiting.status()), (ErrorKind::Status, Some(403)), "{waiting}");
+    let late = sampler.sample(harness::request(&[2])).await.unwrap_err();
+    assert_eq!((late.kind(), late.status()), (ErrorKind::Status, Some(403)));
+    assert!(
+        late.to_string().starts_with("nothing was sent: the session poll has ended: HTTP 403: not yours"),
+        "{late}"
+    );
+    assert_eq!((server.count("asample"), server.count("retrieve_futures")), (1, 1));
+}
