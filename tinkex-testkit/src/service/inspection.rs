@@ -87,7 +87,7 @@ impl Service {
 
     /// Samples accepted and neither finished nor cancelled.
     pub fn in_progress(&self) -> usize {
-        self.state().in_progress()
+        self.state().samples_in_progress
     }
 
     /// The most samples that were ever in progress together.
@@ -115,9 +115,10 @@ impl Service {
         self.state().queue().state
     }
 
-    /// The paths samplers can be made from, in alphabetical order.
+    /// The paths of all checkpoints that have not expired, in alphabetical order.
     pub fn checkpoints(&self) -> Vec<String> {
-        self.state().checkpoints.keys().cloned().collect()
+        self.carry_out_all();
+        self.state().checkpoints.paths()
     }
 
     /// All of it as JSON, as the control command `state` tells it.
