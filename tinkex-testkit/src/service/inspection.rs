@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tinkex_types::QueueState;
 
-use super::Service;
+use super::{RunInfo, Service};
 
 /// One session, as the service remembers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,7 @@ impl Service {
 
     /// The paths of all checkpoints that have not expired, in alphabetical order.
     pub fn checkpoints(&self) -> Vec<String> {
-        self.carry_out_all();
+        self.work_off_all();
         self.state().checkpoints.paths()
     }
 
@@ -161,6 +161,7 @@ impl Service {
             "cancelled": self.cancelled(),
             "telemetry_events": self.telemetry_events(),
             "queue_state": self.queue_state().as_str(),
+            "runs": self.runs().iter().map(RunInfo::to_json).collect::<Vec<_>>(),
             "checkpoints": self.checkpoints(),
         })
     }

@@ -5,7 +5,6 @@
 //! time is over is *due*; it is carried out outside the lock, by whoever needs it
 //! ([`execute`](super::training::execute)).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_types::{ErrorCategory, QueueState};
@@ -60,8 +59,8 @@ pub(crate) enum Stage {
     Held,
     /// Behind earlier operations of its run.
     Queued,
-    /// Ready, but not carried out yet.
-    Due,
+    /// Ready since this instant, but not carried out yet.
+    Due(Instant),
     Finished,
     Cancelled,
 }
@@ -134,7 +133,7 @@ impl State {
                 }
             }
             Place::Run { model_id, .. } => {
-                promise.stage = Stage::Due;
+                promise.stage = Stage::Due(ready);
                 let model_id = model_id.clone();
                 if let Some(run) = self.runs.get_mut(&model_id) {
                     run.queue.pop_front();
@@ -280,7 +279,7 @@ impl State {
         let Some(promise) = self.promises.get_mut(&number) else { return false };
         match promise.stage {
             Stage::Finished | Stage::Cancelled => return false,
-            Stage::Queued | Stage::Due => {}
+            Stage::Queued | Stage::Due(_) => {}
             Stage::Held => {
                 self.held.remove(&number);
             }
@@ -355,7 +354,7 @@ impl State {
                 }
             }
             // Somebody is carrying it out, and will say so.
-            (Stage::Due, _) => None,
+            (Stage::Due(_), _) => None,
             _ => pause_ends(),
         }
     }

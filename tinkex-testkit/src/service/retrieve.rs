@@ -45,7 +45,7 @@ impl Service {
             let advanced = news.notified();
             tokio::pin!(advanced);
             advanced.as_mut().enable();
-            self.carry_out_until(number);
+            self.work_off_until(number);
             let look = self.look(&mut self.state(), id, number, give_up)?;
             match look {
                 Look::Told(reply) => return Ok(reply),
@@ -85,7 +85,7 @@ impl Service {
                 Ok(Look::Told(reply))
             }
             (Stage::Cancelled, ..) => Ok(Look::Told(self.failure("user", "the request was cancelled"))),
-            (Stage::Running(_) | Stage::Held | Stage::Queued | Stage::Due, ..) => {
+            (Stage::Running(_) | Stage::Held | Stage::Queued | Stage::Due(_), ..) => {
                 let queue = state.queue_of(number, now);
                 let style = self.dialect().pending;
                 let news = state.is_news(number, &queue) && style != PendingStyle::Bare408;

@@ -93,6 +93,8 @@ impl Checkpoint {
 pub(crate) struct Checkpoints {
     by_path: BTreeMap<String, Checkpoint>,
     expiries: BTreeSet<(Instant, String)>,
+    /// How many copies were made without a key to tell them by.
+    pub(crate) copies: u64,
 }
 
 impl Checkpoints {

@@ -18,6 +18,7 @@ use crate::model::LanguageModel;
 pub(crate) struct Run {
     pub(crate) session: u64,
     pub(crate) session_id: String,
+    pub(crate) model_id: String,
     /// The promise of its creation, and a hash of the request: what a repeated request gets.
     pub(crate) created_by: (u64, u64),
     pub(crate) unloaded_by: Option<u64>,
