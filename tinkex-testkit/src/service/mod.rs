@@ -64,8 +64,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use dialect::{
-    ConfigAnswer, Dialect, FailureStyle, KeyRule, ModelFacts, PendingStyle, PromptLogprobShape, RequestIdShape,
-    ResultEncoding, SamplerPathShape, SamplingOrder, SuccessCodes, TrainingBody, TrainingOrder,
+    ConfigAnswer, Dialect, FailureStyle, KeyRule, ModelFacts, PendingStyle, PromptLogprobShape,
+    RequestIdShape, ResultEncoding, SamplerPathShape, SamplingOrder, SuccessCodes, TrainingBody,
+    TrainingOrder,
 };
 pub use inspection::{SamplerInfo, SessionInfo};
 pub use options::ServiceOptions;

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use prost::Message;
 
-use super::encode;
 use super::PromptLogprobShape;
+use super::encode;
 use crate::model::{
     Generation, GenerationPlan, LanguageModel, PromptQuestions, PromptScores, SplitMix64, Targets,
 };

@@ -22,7 +22,10 @@ impl Service {
         let mut state = self.state();
         let token = body.get("weights_access_token").and_then(Value::as_str);
         state.check_access(request.header("x-tinker-weights-access-token").or(token))?;
-        let slot = body.get("session_id").and_then(Value::as_str).zip(body.get("model_seq_id").and_then(Value::as_u64));
+        let slot = body
+            .get("session_id")
+            .and_then(Value::as_str)
+            .zip(body.get("model_seq_id").and_then(Value::as_u64));
         let run = match (body.get("destination_project_id").and_then(Value::as_str), slot) {
             (_, Some((session_id, model_seq_id))) => {
                 state.open_session(session_id)?;

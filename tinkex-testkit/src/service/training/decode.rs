@@ -45,7 +45,10 @@ pub(crate) struct Batch {
 pub(crate) enum BatchLoss {
     Builtin(LearnerLoss),
     /// An uploaded loss, and per datum the tensors it may ask for, dense.
-    Custom { loss_id: String, tensors: Vec<BTreeMap<String, TensorData>> },
+    Custom {
+        loss_id: String,
+        tensors: Vec<BTreeMap<String, TensorData>>,
+    },
 }
 
 impl PassRequest {
@@ -63,17 +66,23 @@ impl PassRequest {
             message.loss_fn_config.into_iter().map(|(name, value)| (name, Setting::Number(value))).collect();
         // The newer map has every entry, so what both have is the same.
         config.extend(message.loss_fn_config_v2.into_iter().filter_map(|(name, value)| {
-            Some((name, match value.value? {
-                proto::loss_config_value::Value::Number(number) => Setting::Number(number),
-                proto::loss_config_value::Value::Text(text) => Setting::Text(text),
-            }))
+            Some((
+                name,
+                match value.value? {
+                    proto::loss_config_value::Value::Number(number) => Setting::Number(number),
+                    proto::loss_config_value::Value::Text(text) => Setting::Text(text),
+                },
+            ))
         }));
         let data = message.data.into_iter().map(|datum| {
             let tensors = datum.loss_fn_inputs.iter().map(|(name, tensor)| {
                 let tensor = TensorData::from_proto(tensor).map_err(|error| format!("{name}: {error}"))?;
                 Ok::<_, String>((name.clone(), tensor))
             });
-            Ok(Datum { tokens: positions(&datum.model_input, limit)?, tensors: tensors.collect::<Result<_, _>>()? })
+            Ok(Datum {
+                tokens: positions(&datum.model_input, limit)?,
+                tensors: tensors.collect::<Result<_, _>>()?,
+            })
         });
         Ok(Self {
             batch: batch(data, &message.loss_fn, config, message.forward_only),
@@ -96,7 +105,8 @@ impl PassRequest {
         let config = input.loss_fn_config.unwrap_or_default().into_iter();
         let config = config.filter_map(|(name, value)| Some((name, Setting::of_json(&value)?))).collect();
         let data = input.data.into_iter().map(|datum| {
-            let tokens = datum.model_input.into_tokens(limit).map_err(|refusal| refusal.detail().to_owned())?;
+            let tokens =
+                datum.model_input.into_tokens(limit).map_err(|refusal| refusal.detail().to_owned())?;
             Ok(Datum { tokens, tensors: datum.loss_fn_inputs })
         });
         Ok(Self {

@@ -67,7 +67,8 @@ impl Service {
 
     /// Carries out what is due up to this promise.
     pub(crate) fn work_off_until(&self, number: u64) {
-        let model_id = match self.state().promises.get(&number).map(|promise| (promise.stage, &promise.place)) {
+        let model_id = match self.state().promises.get(&number).map(|promise| (promise.stage, &promise.place))
+        {
             Some((Stage::Due(_), Place::Run { model_id, .. })) => model_id.clone(),
             _ => return,
         };
@@ -152,7 +153,14 @@ impl State {
             };
             run.busy = true;
             let learner = run.learner.take();
-            return Some(Job { number, model_id: model_id.to_owned(), at, learner, operation: *operation, loaded });
+            return Some(Job {
+                number,
+                model_id: model_id.to_owned(),
+                at,
+                learner,
+                operation: *operation,
+                loaded,
+            });
         }
     }
 

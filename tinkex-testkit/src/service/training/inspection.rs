@@ -40,7 +40,8 @@ impl RunInfo {
     /// The ids from 1 to the highest used that no request came with. A server that carries operations out in order
     /// waits for the first of them for ever.
     pub fn gaps(&self) -> Vec<u64> {
-        let used: std::collections::BTreeSet<u64> = self.seq_ids.iter().chain(&self.refused).copied().collect();
+        let used: std::collections::BTreeSet<u64> =
+            self.seq_ids.iter().chain(&self.refused).copied().collect();
         let last = used.last().copied().unwrap_or(0);
         (1..=last).filter(|seq_id| !used.contains(seq_id)).collect()
     }

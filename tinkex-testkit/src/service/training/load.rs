@@ -38,7 +38,10 @@ impl Service {
         let load = object(request).and_then(|body| self.load(&body, request))?;
         self.submit_json(request, &[], |body, _| {
             if self.dialect().load_only_first && number(body, "seq_id")? != 1 {
-                return Err(Refusal::new(400, "weights can only be loaded as the first operation of a model"));
+                return Err(Refusal::new(
+                    400,
+                    "weights can only be loaded as the first operation of a model",
+                ));
             }
             Ok(Operation::Load(load))
         })
@@ -59,7 +62,8 @@ impl Service {
         let checkpoint = state.checkpoints.get(path);
         let checkpoint =
             checkpoint.ok_or_else(|| Refusal::new(404, format!("there is no checkpoint at {path}")))?;
-        let flag = |name: &str| checkpoint.lora.as_ref().and_then(|lora| lora[name].as_bool()).unwrap_or(true);
+        let flag =
+            |name: &str| checkpoint.lora.as_ref().and_then(|lora| lora[name].as_bool()).unwrap_or(true);
         let answer = json!({
             "type": "weights_info",
             "base_model": checkpoint.base_model,

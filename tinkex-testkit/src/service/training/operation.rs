@@ -29,7 +29,10 @@ pub(crate) enum Operation {
 pub(crate) enum Creation {
     Untrained(LearnerSpec),
     /// From a checkpoint. The base model that was named beside it must be the checkpoint's.
-    Loaded { load: Load, base_model: Option<String> },
+    Loaded {
+        load: Load,
+        base_model: Option<String>,
+    },
 }
 
 /// A named save.

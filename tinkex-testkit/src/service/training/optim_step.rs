@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::Service;
 use super::super::refusal::Refusal;
 use super::operation::Operation;
-use crate::learner::{AdamStep};
+use crate::learner::AdamStep;
 use crate::{Received, Reply};
 
 impl Service {

@@ -75,7 +75,12 @@ fn record(data: &[DatumOutput]) -> proto::ArrayRecord {
         data: values.collect(),
         offsets: offsets.collect(),
         dtype: proto::DType::DtypeFloat32.into(),
-        trailing_shape: data.first().and_then(|datum| datum.columns).map(|columns| columns as i64).into_iter().collect(),
+        trailing_shape: data
+            .first()
+            .and_then(|datum| datum.columns)
+            .map(|columns| columns as i64)
+            .into_iter()
+            .collect(),
     };
     proto::ArrayRecord {
         type_tag: TYPE_TAG.into(),

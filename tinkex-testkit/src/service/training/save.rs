@@ -50,8 +50,7 @@ impl Service {
                     return Ok(Operation::Publish(Publish { sampler, inflight }));
                 };
                 let path = self.dialect().sampler_paths.path(&run.model_id, name);
-                let save =
-                    self.save(body, run, path, CheckpointKind::Sampler, "save_weights_for_sampler")?;
+                let save = self.save(body, run, path, CheckpointKind::Sampler, "save_weights_for_sampler")?;
                 Ok(match save {
                     Operation::Save(save) => Operation::Save(Save { inflight, ..save }),
                     other => other,
@@ -67,10 +66,13 @@ impl Service {
                 let recipients = match body.get("age_encryption_recipients") {
                     None | Some(Value::Null) => 0,
                     Some(Value::Array(list)) if list.iter().all(Value::is_string) => list.len(),
-                    Some(_) => return Err(Refusal::new(422, "age_encryption_recipients: list of texts required")),
+                    Some(_) => {
+                        return Err(Refusal::new(422, "age_encryption_recipients: list of texts required"));
+                    }
                 };
                 if recipients > MOST_RECIPIENTS {
-                    let detail = format!("at most {MOST_RECIPIENTS} age_encryption_recipients, not {recipients}");
+                    let detail =
+                        format!("at most {MOST_RECIPIENTS} age_encryption_recipients, not {recipients}");
                     return Err(Refusal::new(422, detail));
                 }
                 let path = format!("tinker://{}/external_weights/{name}", run.model_id);
