@@ -53,11 +53,11 @@ fn result(fields: Vec<(String, proto::BatchedTensor)>, num_datums: i64) -> Bytes
 
 /// `count` empty messages in the list at `tag`, then bytes of a field that means nothing.
 fn crowd(tag: u8, count: usize, padding: usize) -> Bytes {
+    const UNKNOWN: u8 = 15;
     let mut message = [tag << 3 | 2, 0].repeat(count);
-    let mut unknown = proto::TopkLogprobs::default();
-    unknown.logprobs = vec![0; padding].into(); // field 2; at 15 nobody reads it
-    message.push(15 << 3 | 2);
-    message.extend(unknown.encode_length_delimited_to_vec());
+    message.push(UNKNOWN << 3 | 2);
+    prost::encode_length_delimiter(padding, &mut message).unwrap();
+    message.resize(message.len() + padding, 0);
     message.into()
 }
 
