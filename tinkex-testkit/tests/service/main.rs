@@ -11,3 +11,6 @@ mod polls;
 mod requests;
 mod results;
 mod steering;
+mod training;
+mod training_order;
+mod training_weights;

@@ -4,6 +4,7 @@
 
 mod allocation;
 mod config;
+mod custom_loss;
 mod drift;
 mod estimates;
 mod futures;
