@@ -236,14 +236,14 @@ pub struct UnloadModelResult {
     pub model_id: Option<String>,
 }
 
-/// The body of `POST /api/v1/weights_info`.
+/// The body of `POST /api/v1/weights_info` (REST C8).
 #[derive(Clone, Debug, Serialize)]
 pub struct WeightsInfoRequest<'a> {
     /// The checkpoint, a `tinker://` path.
     pub tinker_path: &'a str,
 }
 
-/// What the server knows about a checkpoint.
+/// What the server knows about a checkpoint (REST C8).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct WeightsInfo {

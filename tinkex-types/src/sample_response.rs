@@ -89,8 +89,12 @@ impl SampleResponse {
             let read = |tensor: Option<proto::Tensor>| TensorData::from_proto(&tensor.unwrap_or_default());
             Ok(PromptAltTokens { tokens: read(alternatives.tokens)?, logprobs: read(alternatives.logprobs)? })
         });
+        let mut sequences = Vec::with_capacity(message.sequences.len());
+        for sequence in &message.sequences {
+            sequences.push(sequence_from_proto(sequence)?);
+        }
         Ok(Self {
-            sequences: message.sequences.iter().map(sequence_from_proto).collect::<Result<_, _>>()?,
+            sequences,
             prompt_logprobs: floats(message.prompt_logprobs.as_ref(), |v| (!v.is_nan()).then_some(v))?,
             topk_prompt_logprobs: topk_from_proto(message.topk_prompt_logprobs.as_ref())?,
             target_prompt_logprobs: message

@@ -224,7 +224,7 @@ fn large_numbers_in_small_messages_are_not_believed() {
     }
     assert!(read(vec![record(&[], 0); 4096]).is_ok());
     let error = read(vec![record(&[], 0); 10_000]).unwrap_err();
-    assert_eq!(error, "cannot read forward/backward output: more than 6596 entries in 20000 bytes");
+    assert_eq!(error, "cannot read forward/backward output: more than 5762 entries in 20000 bytes");
 }
 
 fn number(value: &Value) -> f64 {
