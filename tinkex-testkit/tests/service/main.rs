@@ -11,3 +11,7 @@ mod polls;
 mod requests;
 mod results;
 mod steering;
+mod training;
+mod training_order;
+mod training_weights;
+mod training_wire;
