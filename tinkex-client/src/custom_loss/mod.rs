@@ -3,11 +3,10 @@
 
 mod logprobs;
 mod loss_fn;
-mod losses;
+pub mod losses;
 mod output;
 mod targets;
 
 pub use logprobs::Logprobs;
 pub use loss_fn::{BoxError, CustomLossFn};
-pub use losses::{Dpo, DpoReference, KlPolicyGradient, WeightedNll};
 pub use output::CustomLossOutput;

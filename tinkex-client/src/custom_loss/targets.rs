@@ -7,6 +7,9 @@ pub(super) const TARGET_TOKENS: &str = "target_tokens";
 /// The loss input that says how much each target counts.
 pub(super) const WEIGHTS: &str = "weights";
 
+/// More targets than these in one datum are not believed: a sparse tensor may state any shape.
+const MOST: usize = 1 << 28;
+
 /// The target tokens of datum `n`.
 pub(super) fn of(datum: &Datum, n: usize) -> Result<&TensorData, InvalidInput> {
     datum.loss_fn_inputs.get(TARGET_TOKENS).ok_or_else(|| missing(n, TARGET_TOKENS))
@@ -14,13 +17,19 @@ pub(super) fn of(datum: &Datum, n: usize) -> Result<&TensorData, InvalidInput> {
 
 /// What is said where an input is not there.
 pub(super) fn missing(n: usize, name: &str) -> InvalidInput {
-    InvalidInput::new("data", format!("have no loss input `{name}` in datum {n}, and the loss needs it"))
+    InvalidInput::new("data", format!("lack the loss input `{name}` in datum {n}"))
 }
 
-/// How many elements a tensor has, those a sparse one does not store included.
-pub(super) fn count(tensor: &TensorData) -> u64 {
-    match (tensor.csr(), tensor.shape()) {
-        (Some(_), Some(shape)) => shape.iter().fold(1, |product, n| product.saturating_mul(*n)),
-        _ => tensor.values().len() as u64,
-    }
+/// How many target tokens datum `n` has, those included that a sparse tensor does not store.
+pub(super) fn count(datum: &Datum, n: usize) -> Result<usize, InvalidInput> {
+    let targets = of(datum, n)?;
+    let count = match (targets.csr(), targets.shape()) {
+        (Some(_), Some(shape)) => shape.iter().try_fold(1usize, |count, length| {
+            count.checked_mul(usize::try_from(*length).ok()?).filter(|count| *count <= MOST)
+        }),
+        _ => Some(targets.values().len()),
+    };
+    count.ok_or_else(|| {
+        InvalidInput::new("data", format!("hold in datum {n} too many target tokens: {:?}", targets.shape()))
+    })
 }

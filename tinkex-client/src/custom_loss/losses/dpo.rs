@@ -64,7 +64,8 @@ impl CustomLossFn for Dpo {
             return Err(InvalidInput::new("beta", problem));
         }
         if !data.len().is_multiple_of(2) {
-            let problem = format!("must be pairs of a chosen and a rejected answer, not {} datums", data.len());
+            let problem =
+                format!("must be pairs of a chosen and a rejected answer, not {} datums", data.len());
             return Err(InvalidInput::new("data", problem));
         }
         match &self.reference {

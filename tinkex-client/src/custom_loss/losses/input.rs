@@ -16,8 +16,7 @@ pub(super) fn weights(datum: &Datum, n: usize) -> Result<Arc<[f32]>, InvalidInpu
     if let Some(weights) = optional(datum, n, targets::WEIGHTS)? {
         return Ok(weights);
     }
-    let count = targets::count(targets::of(datum, n)?);
-    Ok(std::iter::repeat_n(1.0, count as usize).collect())
+    Ok(std::iter::repeat_n(1.0, targets::count(datum, n)?).collect())
 }
 
 fn optional(datum: &Datum, n: usize, name: &str) -> Result<Option<Arc<[f32]>>, InvalidInput> {
@@ -27,8 +26,8 @@ fn optional(datum: &Datum, n: usize, name: &str) -> Result<Option<Arc<[f32]>>, I
     let TensorValues::Float32(values) = dense.values() else {
         return Err(wrong(format!("integers as loss input `{name}`, where floats are needed")));
     };
-    let count = targets::count(targets::of(datum, n)?);
-    if values.len() as u64 != count {
+    let count = targets::count(datum, n)?;
+    if values.len() != count {
         let problem = format!("{} values as loss input `{name}` for {count} target tokens", values.len());
         return Err(wrong(problem));
     }
@@ -42,8 +41,8 @@ pub(super) fn check_logprobs(data: &[Datum], logprobs: &[Logprobs<'_>]) -> Resul
         return wrong(format!("are given for {} of {} datums", logprobs.len(), data.len()));
     }
     for (n, (datum, logprobs)) in data.iter().zip(logprobs).enumerate() {
-        let count = targets::count(targets::of(datum, n)?);
-        if logprobs.len() as u64 != count {
+        let count = targets::count(datum, n)?;
+        if logprobs.len() != count {
             return wrong(format!("are {} for the {count} target tokens of datum {n}", logprobs.len()));
         }
     }

@@ -86,9 +86,8 @@ impl CustomLossFn for KlPolicyGradient {
             output.gradients.push(gradient);
         }
         if weight_sum != 0.0 {
-            output = output
-                .metric("kl", kl_sum / weight_sum)
-                .metric("importance_ratio", ratio_sum / weight_sum);
+            output =
+                output.metric("kl", kl_sum / weight_sum).metric("importance_ratio", ratio_sum / weight_sum);
         }
         Ok(output)
     }

@@ -1,8 +1,9 @@
 //! What is refused of data, losses and gradients, and in which words.
 
+use tinkex_client::losses::{Dpo, DpoReference, KlPolicyGradient, WeightedNll};
 use tinkex_client::{
-    BoxError, CsrIndices, CustomLossFn, CustomLossOutput, Datum, Dpo, DpoReference, InvalidInput,
-    KlPolicyGradient, Logprobs, TensorData, TensorValues, WeightedNll,
+    BoxError, CsrIndices, CustomLossFn, CustomLossOutput, Datum, InvalidInput, Logprobs, TensorData,
+    TensorValues,
 };
 
 #[track_caller]
@@ -37,7 +38,11 @@ fn inputs_of_the_ready_made_losses() {
     let elsewhere = Dpo::new(0.1).reference(DpoReference::Input("logprobs".to_owned()));
     elsewhere.check(&[complete(), complete()]).unwrap();
 
-    assert_refused(WeightedNll.check(&[datum().weights(vec![1.0])]), "data", &["datum 0", "1 values", "`weights`", "2 target"]);
+    assert_refused(
+        WeightedNll.check(&[datum().weights(vec![1.0])]),
+        "data",
+        &["datum 0", "1 values", "`weights`", "2 target"],
+    );
     let integers = datum().tensor("weights", vec![1_i64, 1].into());
     assert_refused(WeightedNll.check(&[integers]), "data", &["datum 0", "integers", "`weights`"]);
     assert_refused(WeightedNll.check(&[Datum::new(vec![1])]), "data", &["datum 0", "`target_tokens`"]);
@@ -101,7 +106,8 @@ fn outputs() {
 /// Closures may fail with any error, which is kept.
 #[test]
 fn closures() {
-    let typed = |_: &[Datum], _: &[Logprobs<'_>]| Err::<CustomLossOutput, _>(InvalidInput::new("x", "is odd"));
+    let typed =
+        |_: &[Datum], _: &[Logprobs<'_>]| Err::<CustomLossOutput, _>(InvalidInput::new("x", "is odd"));
     let error = typed.evaluate(&[], &[]).unwrap_err();
     assert!(error.is::<InvalidInput>());
     let text = |_: &[Datum], _: &[Logprobs<'_>]| Err::<CustomLossOutput, &str>("no reward today");

@@ -2,9 +2,8 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tinkex_client::{
-    CustomLossFn, CustomLossOutput, Datum, Dpo, DpoReference, KlPolicyGradient, Logprobs, WeightedNll,
-};
+use tinkex_client::losses::{Dpo, DpoReference, KlPolicyGradient, WeightedNll};
+use tinkex_client::{CustomLossFn, CustomLossOutput, Datum, Logprobs};
 
 /// One datum as the tests draw it: per position a log-probability and the values of the loss inputs.
 #[derive(Clone, Debug)]
@@ -36,10 +35,12 @@ const STEP: f32 = 1.0 / 1024.0;
 
 fn drawn() -> impl Strategy<Value = Drawn> {
     (1usize..5).prop_flat_map(|positions| {
-        let grid = |range: std::ops::Range<i32>| {
-            vec(range.prop_map(|n| n as f32 * STEP), positions..=positions)
-        };
-        let weights = proptest::option::of(vec(prop_oneof![Just(0.0f32), Just(1.0), Just(0.5), Just(2.0)], positions..=positions));
+        let grid =
+            |range: std::ops::Range<i32>| vec(range.prop_map(|n| n as f32 * STEP), positions..=positions);
+        let weights = proptest::option::of(vec(
+            prop_oneof![Just(0.0f32), Just(1.0), Just(0.5), Just(2.0)],
+            positions..=positions,
+        ));
         (grid(-4096..0), weights, grid(-4096..0), grid(-4096..0), grid(-2048..2048)).prop_map(
             |(logprobs, weights, old, reference, advantages)| Drawn {
                 logprobs,
@@ -75,14 +76,22 @@ fn assert_gradient<L: CustomLossFn + Clone>(loss: &L, drawn: &[Drawn]) -> Result
             let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
             let analytic = f64::from(*analytic);
             let tolerance = 1e-4 * (1.0 + numeric.abs());
-            prop_assert!((analytic - numeric).abs() <= tolerance, "datum {n}, position {t}: {analytic}, not {numeric}");
+            prop_assert!(
+                (analytic - numeric).abs() <= tolerance,
+                "datum {n}, position {t}: {analytic}, not {numeric}"
+            );
         }
     }
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(20_260_101),
+        ..ProptestConfig::default()
+    })]
 
     /// Weighted NLL: gradient, and that weights of 1 are the default.
     #[test]
@@ -105,7 +114,10 @@ proptest! {
         let logprobs: Vec<_> = drawn.iter().map(|drawn| drawn.logprobs.clone()).collect();
         let (a, b) = (evaluate(by_sums, &data, &logprobs), evaluate(Dpo::new(beta), &data, &logprobs));
         prop_assert!((a.loss - b.loss).abs() < 1e-9);
-        prop_assert_eq!(a.gradients.len(), b.gradients.len());
+        let pairs = a.gradients.concat().into_iter().zip(b.gradients.concat());
+        for (one, other) in pairs {
+            prop_assert!((one - other).abs() < 1e-6, "{one}, not {other}");
+        }
     }
 
     /// The penalised policy gradient, for on-policy and off-policy tokens.
@@ -129,7 +141,8 @@ fn assert_close(value: f64, expected: f64) {
 #[test]
 fn weighted_nll_by_hand() {
     let unweighted = Datum::new(vec![7]).target_tokens(vec![7_i64]);
-    let output = evaluate(WeightedNll, &[datum(&[1.0, 0.0, 2.0]), unweighted], &[vec![-1.0, -8.0, -0.5], vec![-3.0]]);
+    let output =
+        evaluate(WeightedNll, &[datum(&[1.0, 0.0, 2.0]), unweighted], &[vec![-1.0, -8.0, -0.5], vec![-3.0]]);
     assert_close(output.loss, 5.0);
     assert_eq!(output.gradients, [vec![-1.0, 0.0, -2.0], vec![-1.0]]);
 }
@@ -208,6 +221,7 @@ fn weightless_positions_take_no_part() {
     assert_close(evaluate(WeightedNll, &data, &logprobs).loss, 3.0);
     assert!(evaluate(Dpo::new(0.1), &data, &logprobs).loss.is_finite());
     assert!(evaluate(KlPolicyGradient::new(0.1), &data, &logprobs).loss.is_finite());
-    let none = [datum(&[0.0]).logprobs(vec![0.0]).advantages(vec![0.0]).tensor("ref_logprobs", vec![0.0].into())];
+    let none =
+        [datum(&[0.0]).logprobs(vec![0.0]).advantages(vec![0.0]).tensor("ref_logprobs", vec![0.0].into())];
     assert!(evaluate(KlPolicyGradient::new(0.1), &none, &[vec![-1.0]]).metrics.is_empty());
 }
