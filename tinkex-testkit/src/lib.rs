@@ -6,7 +6,8 @@
 //! the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
 //!
 //! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
-//! the open servers ([`service::Dialect`]), with samples from a small [language model](model). On top are scripts:
+//! the open servers ([`service::Dialect`]), with samples from a small
+//! [language model](model) that a [learner](learner) trains. On top are scripts:
 //! for a route, what happens to the first request, the second, and so on. Whatever no script speaks for, the
 //! behaviour answers.
 //!
@@ -95,5 +96,6 @@ pub use socket::SocketServer;
 pub use step::Step;
 
 // --- the stateful service and its language model ---
+pub mod learner;
 pub mod model;
 pub mod service;

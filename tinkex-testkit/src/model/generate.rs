@@ -1,5 +1,6 @@
 //! Sampling: from probabilities to tokens, with temperature, top-k, top-p, seeds and stops.
 
+use super::elementary::{exp, ln};
 use super::language_model::{History, logprob, most_likely};
 use super::random::SplitMix64;
 use super::{Distribution, END_OF_TEXT, LanguageModel, VOCABULARY, byte_of};
@@ -91,8 +92,8 @@ impl GenerationPlan {
         let mut weights = *probabilities;
         if self.temperature != 1.0 {
             // Relative to the likeliest token, so that a small temperature underflows the others and not this one.
-            let peak = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max).ln();
-            weights.iter_mut().for_each(|w| *w = ((w.ln() - peak) / self.temperature).exp());
+            let peak = ln(weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max));
+            weights.iter_mut().for_each(|w| *w = exp((ln(*w) - peak) / self.temperature));
         }
         let top_k = self.top_k.unwrap_or(VOCABULARY).clamp(1, VOCABULARY);
         if top_k < VOCABULARY || self.top_p < 1.0 {

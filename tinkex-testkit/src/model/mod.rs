@@ -10,7 +10,10 @@
 //! * Tokens outside `0..256` count as their value modulo 256, wherever they appear.
 //! * Only the last [`MEMORY`] tokens of a context matter, so the cost of a sample does not depend on its prompt.
 //! * Models of different names differ by a small fixed tilt of their log-probabilities, so that a sample shows
-//!   which model it came from. A trained model is the same base with another tilt.
+//!   which model it came from. A trained model is the same base with an [`Adapter`] on top, which a
+//!   [`Learner`](crate::learner::Learner) trains.
+//! * All arithmetic is IEEE's basic operations in a fixed order, so equal questions have equal answers to the last
+//!   bit, on every machine.
 //!
 //! ```
 //! use tinkex_testkit::model::{GenerationPlan, LanguageModel, Stop};
@@ -23,21 +26,28 @@
 //! assert!(text.logprobs.iter().all(|logprob| *logprob <= 0.0));
 //! ```
 
+mod adapter;
+mod elementary;
 mod generate;
 mod language_model;
 mod ngram;
 mod random;
 mod score;
 
+pub use adapter::{ACTIVE_FEATURES, ActiveFeatures, Adapter, FEATURES, LowRank};
 pub use generate::{Finish, Generation, GenerationPlan, Stop};
 pub use language_model::{Distribution, LanguageModel};
-pub use ngram::{MEMORY, ORDER};
+pub(crate) use language_model::{History, logprob, normalise};
+pub use ngram::ORDER;
 pub use random::SplitMix64;
 pub(crate) use random::stable_hash;
 pub use score::{PromptQuestions, PromptScores, TargetCells, Targets, TargetsError};
 
 /// Number of tokens a model knows: one for each byte value.
 pub const VOCABULARY: usize = 256;
+
+/// How many tokens of a context a model looks at: a base model fewer ([`ORDER`] − 1), its adapter all of them.
+pub const MEMORY: usize = 16;
 
 /// The token that ends a text. Sampling stops at it unless the request says otherwise.
 pub const END_OF_TEXT: i32 = 0;
