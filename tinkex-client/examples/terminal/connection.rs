@@ -29,7 +29,7 @@ impl Connection {
         match (&socket, &url) {
             (Some(socket), _) => {
                 screen.line(&format!("Talking to the embedded server at {}.", socket.url()));
-                screen.line("Its model has one token per byte and learns in seconds. --url names another server.\n");
+                screen.line("Its model has one token per byte. --url names another server.\n");
             }
             (None, url) => screen.line(&format!("Talking to {}.\n", url.as_deref().unwrap_or_default())),
         }
@@ -64,7 +64,9 @@ fn tokenizer_of(model: &str, _screen: &Screen) -> Result<Box<dyn Tokenizer>, Fai
 
 #[cfg(not(feature = "tokenizers"))]
 fn tokenizer_of(model: &str, screen: &Screen) -> Result<Box<dyn Tokenizer>, Failure> {
-    screen.line(&format!("Text goes out as one token per byte, and {model} has another vocabulary: it reads"));
-    screen.line("something else. The feature `tokenizers` brings its own tokenizer, from the local hub cache.\n");
+    screen.line("Text goes out as one token per byte. A model with another vocabulary reads something else;");
+    screen.line(&format!(
+        "the feature `tokenizers` takes the tokenizer of {model} from the local hub cache.\n"
+    ));
     Ok(Box::new(ByteTokenizer))
 }

@@ -7,6 +7,7 @@ mod concurrency;
 mod dialects;
 mod environment;
 mod error_recovery;
+mod examples;
 mod golden;
 mod harness;
 mod inputs;
