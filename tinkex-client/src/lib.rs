@@ -29,6 +29,7 @@
 mod cancellation;
 mod configuration;
 mod connection_places;
+mod custom_loss;
 mod dispatch;
 mod endpoints;
 mod environment;
@@ -43,6 +44,7 @@ mod sampling;
 mod service;
 mod session;
 
+pub use custom_loss::{BoxError, CustomLossFn, CustomLossOutput, Logprobs, losses};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokenizers")]
 pub use hf_tokenizer::{HfTokenizer, TokenizerName};
@@ -63,7 +65,7 @@ pub use tinkex_http::{
 };
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
-    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientConfig, ClientKind, CsrIndices, DType,
+    AudioChunk, ByteTokenizer, CheckpointKind, Chunk, ClientConfig, ClientKind, CsrIndices, DType, Datum,
     DecodeError, DynamicConfig, ErrorCategory, FinishReason, HandleHolder, Health, ImageAssetPointerChunk,
     ImageChunk, ImageFormat, InvalidInput, ModelInput, PromptAltTokens, QueueState, QueueStateChange,
     QueueStateObserver, RequestType, SampleRequest, SampleResponse, SampledSequence, SamplerHandle,

@@ -4,6 +4,7 @@
 
 mod cancellation;
 mod concurrency;
+mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;

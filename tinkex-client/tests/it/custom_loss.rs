@@ -1,0 +1,4 @@
+//! Custom losses (PROTOCOL 13; F-12, TR-2).
+
+mod checks;
+mod losses;
