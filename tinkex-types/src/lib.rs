@@ -25,6 +25,7 @@ mod capabilities;
 mod chunk;
 mod chunking;
 mod config;
+pub mod custom_loss;
 mod datum;
 mod decode_error;
 mod error_category;
@@ -66,6 +67,10 @@ pub use capabilities::{Health, ServerCapabilities, SupportedModel};
 pub use chunk::{AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, ImageFormat};
 pub use chunking::{ChunkLimits, chunk_ranges};
 pub use config::{ClientConfig, ClientConfigRequest, DynamicConfig};
+pub use custom_loss::{
+    CreateCustomLossRequest, CreateCustomLossResult, CustomLoss, CustomLossInput, CustomLossOutcome,
+    LossGraph, LossGraphError, LossOutput, Rank,
+};
 pub use datum::{Datum, LossFnInputs};
 pub use decode_error::DecodeError;
 pub use error_category::ErrorCategory;

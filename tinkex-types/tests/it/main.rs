@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
 
 mod config;
+mod custom_loss;
 mod estimates;
 mod futures;
 mod handles;
