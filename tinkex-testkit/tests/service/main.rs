@@ -14,3 +14,4 @@ mod steering;
 mod training;
 mod training_order;
 mod training_weights;
+mod training_wire;
