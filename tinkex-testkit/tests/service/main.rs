@@ -11,3 +11,4 @@ mod polls;
 mod requests;
 mod results;
 mod steering;
+mod training;

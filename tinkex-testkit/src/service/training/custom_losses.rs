@@ -1,0 +1,5 @@
+//! Uploaded losses (PROTOCOL 13.3).
+
+/// All uploaded losses.
+#[derive(Debug, Default)]
+pub(crate) struct CustomLosses {}
