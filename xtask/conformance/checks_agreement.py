@@ -77,3 +77,13 @@ def agreement(lab: Lab) -> None:
 def agreement_in_chunks(lab: Lab) -> None:
     with lab.flags({"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": True, "proto_compress_fwdbwd": True}):
         compare(lab, lab.service())
+
+
+@check("the server's view of all runs: every sequence id once, in order, without a gap")
+def order_of_all(lab: Lab) -> None:
+    runs = lab.control.call("GET", "/control/state")["runs"]
+    expect(len(runs) > 50, f"{len(runs)} runs")
+    for run in runs:
+        equal((run["gaps"], run["waiting"]), ([], []), f"gaps and waiting ids of {run['model_id']}")
+        equal(run["executed"], sorted(run["executed"]), f"the order of execution of {run['model_id']}")
+        equal(len(set(run["seq_ids"])), len(run["seq_ids"]), f"different sequence ids of {run['model_id']}")

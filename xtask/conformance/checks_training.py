@@ -15,7 +15,6 @@ from training import (
     RANK,
     SEED,
     WORDS,
-    Output,
     differ,
     evaluate,
     lesson,
@@ -23,6 +22,7 @@ from training import (
     logprobs,
     loss,
     new_trainer,
+    run_of,
     same,
     train,
 )
@@ -130,7 +130,10 @@ def pipelined(lab: Lab) -> None:
     losses = [loss(future.result(WAIT)) for future in passes]
     for future in updates:
         future.result(WAIT)
-    equal(numbers(lab, mark), list(range(1, 2 * steps + 1)), "sequence ids in order of arrival")
+    ids = list(range(1, 2 * steps + 1))
+    equal(numbers(lab, mark), ids, "sequence ids in order of arrival")
+    run = run_of(lab, client)
+    equal((run["executed"], run["gaps"], run["steps"]), (ids, [], steps), "ids in order of execution, gaps and steps")
     expect(losses[0] > 2.0 * len(WORDS), f"the loss begins at {losses[0]}")
     expect(losses[-1] < losses[0] / 4, f"the loss went from {losses[0]} to {losses[-1]} only")
     polls = lab.control.requests("retrieve_future", mark)
@@ -219,16 +222,16 @@ def output(lab: Lab) -> None:
     expect(all(name.count(":") == 1 for name in found.metrics), f"metrics {sorted(found.metrics)}")
 
 
-def chunked(lab: Lab, parallel: bool) -> tuple[Output, list[int]]:
-    """One pass over four data in two chunks, and a step; the combined output and the ids in order of arrival."""
+def chunked(lab: Lab, parallel: bool) -> list[int]:
+    """One pass over four data in two chunks, and a step; the sequence ids in order of arrival."""
     with lab.flags({"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": parallel}):
         client = new_trainer(lab, lab.service())
-    mark = lab.control.mark()
     found = client.forward_backward(lessons(), "cross_entropy")
     update = client.optim_step(GENTLE)
     combined = found.result(WAIT)
     update.result(WAIT)
-    order = numbers(lab, mark)
+    run = run_of(lab, client)
+    equal((run["executed"], run["gaps"]), ([1, 2, 3], []), "sequence ids in order of execution, and gaps")
     whole = new_trainer(lab)
     wanted = whole.forward_backward(lessons(), "cross_entropy").result(WAIT)
     whole.optim_step(GENTLE).result(WAIT)
@@ -239,17 +242,17 @@ def chunked(lab: Lab, parallel: bool) -> tuple[Output, list[int]]:
     for name, value in wanted.metrics.items():
         expect(near(combined.metrics[name], value, CLOSE), f"{name}: {combined.metrics[name]}, in one chunk {value}")
     same(evaluate(client, lessons()), evaluate(whole, lessons()), "logprobs after the step")
-    return combined, order
+    return run["seq_ids"]
 
 
 @check("two chunks, in parallel: the first is sent last, and both combine to what one chunk gives")
 def parallel_chunks(lab: Lab) -> None:
-    equal(chunked(lab, parallel=True)[1], [2, 1, 3], "sequence ids in order of arrival")
+    equal(chunked(lab, parallel=True), [2, 1, 3], "sequence ids in order of arrival")
 
 
 @check("two chunks, one after the other: the same result")
 def serial_chunks(lab: Lab) -> None:
-    equal(chunked(lab, parallel=False)[1], [1, 2, 3], "sequence ids in order of arrival")
+    equal(chunked(lab, parallel=False), [1, 2, 3], "sequence ids in order of arrival")
 
 
 @check("Adam: all its numbers are sent; weight decay takes the adapter back to the base model")

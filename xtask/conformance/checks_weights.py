@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tinker
-from harness import API_KEY, BASE_MODEL, WAIT, Lab, check, equal, expect, near, tokens
+from harness import API_KEY, BASE_MODEL, WAIT, Lab, check, equal, expect, tokens
 from tinker import types
 from training import MORE_WORDS, RANK, WORDS, differ, evaluate, lesson, new_trainer, same, train
 

@@ -74,6 +74,12 @@ def evaluate(client: tinker.TrainingClient, data: list[types.Datum] | None = Non
     return logprobs(client.forward(data or [lesson()], "cross_entropy").result(WAIT))
 
 
+def run_of(lab: Lab, client: tinker.TrainingClient) -> dict[str, Any]:
+    """What the server remembers of a run: ids in order of arrival and of execution, gaps, steps."""
+    runs = lab.control.call("GET", "/control/state")["runs"]
+    return next(run for run in runs if run["model_id"] == client.model_id)
+
+
 def same(found: list[float], wanted: list[float], what: str, tolerance: float = CLOSE) -> None:
     expect(len(found) == len(wanted), f"{what}: {len(found)} numbers, wanted {len(wanted)}")
     for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
