@@ -22,6 +22,7 @@ use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
 use crate::sampling::Sampler;
 use crate::session::{self, Session};
+use crate::training::TrainingDispatch;
 use crate::{Error, endpoints};
 
 /// What does not change while a holder lives.
@@ -30,6 +31,7 @@ pub(crate) struct HolderSettings {
     pub(crate) observers: ObserverSet,
     /// What the user set; without it the server's flags have a say.
     pub(crate) sampling_policy: Option<RetryPolicy>,
+    pub(crate) training_policy: Option<RetryPolicy>,
     pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) seed: Option<u64>,
     /// Where connections are bounded by the limit of open files.
@@ -60,6 +62,7 @@ pub(crate) struct Connection {
     pub(crate) dispatch: Arc<SampleDispatch>,
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
+    pub(crate) training: Arc<TrainingDispatch>,
     refresh: Option<OwnedTask>,
 }
 
@@ -124,6 +127,7 @@ impl Holder {
             session: Session::keep_alive(session_id, http.clone(), &self.runtime),
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
+            training: TrainingDispatch::new(&config),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
             refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
@@ -184,6 +188,11 @@ impl Holder {
 }
 
 impl Connection {
+    /// How long a billing pause is waited out, by the server's flags.
+    pub(crate) fn billing_pause(&self) -> Duration {
+        Duration::from_secs(self.config.billing_exception_max_pause_duration_sec)
+    }
+
     /// Ends the heartbeat and the refresh of the flags.
     fn end_tasks(&self) {
         self.session.end();
