@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::{DecodeError, TensorData, Tokens, lenient, proto, tensor};
+use crate::{DecodeError, TensorData, Tokens, lenient, proto, repeated, tensor};
 
 /// The result of one sampling request (PROTOCOL 15.5, 19.1, 21).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,8 +79,10 @@ impl SampleResponse {
     /// Reads the protobuf form.
     ///
     /// # Errors
-    /// Where the bytes are not a `SampleResponse` or a packed buffer is cut short.
+    /// Where the bytes are not a `SampleResponse`, a packed buffer is cut short, or there are more sequences than so
+    /// short a message can hold.
     pub fn from_proto(bytes: Bytes) -> Result<Self, DecodeError> {
+        repeated::check("sample response", &bytes, 1)?;
         let message =
             proto::SampleResponse::decode(bytes).map_err(|e| DecodeError::new("sample response", e))?;
         let alternatives = message.prompt_alt_tokens.map(|alternatives| {

@@ -12,3 +12,5 @@ mod requests;
 mod results;
 mod steering;
 mod training;
+mod training_order;
+mod training_weights;

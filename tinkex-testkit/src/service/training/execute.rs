@@ -191,8 +191,11 @@ impl State {
                 Ok(Product::plain(answer))
             }
             Ok(Effect::Loaded(load)) => {
-                let answer = json!({ "type": "load_weights", "path": load.path, "model_id": model_id });
-                Ok(Product::plain(answer))
+                let path = match load.session_paths {
+                    true => load.path.replace("tinker://", "sessions/"),
+                    false => load.path,
+                };
+                Ok(Product::plain(json!({ "type": "load_weights", "path": path, "model_id": model_id })))
             }
             Ok(Effect::Saved(save, weights)) => self.keep(&model_id, at, save, weights),
             Ok(Effect::Published(publish, weights)) => self.publish(&model_id, publish, &weights),

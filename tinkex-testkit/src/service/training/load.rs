@@ -51,7 +51,11 @@ impl Service {
         let path = text(body, "path")?.to_owned();
         let token = body.get("weights_access_token").and_then(Value::as_str);
         self.state().check_access(token.or_else(|| request.header("x-tinker-weights-access-token")))?;
-        Ok(Load { path, optimizer: body.get("optimizer").and_then(Value::as_bool).unwrap_or(false) })
+        Ok(Load {
+            path,
+            optimizer: body.get("optimizer").and_then(Value::as_bool).unwrap_or(false),
+            session_paths: self.dialect().session_paths,
+        })
     }
 
     pub(crate) fn weights_info(&self, request: &Received) -> Result<Reply, Refusal> {

@@ -60,4 +60,6 @@ pub(crate) struct Publish {
 pub(crate) struct Load {
     pub(crate) path: String,
     pub(crate) optimizer: bool,
+    /// Whether the path is answered in the form `sessions/…`.
+    pub(crate) session_paths: bool,
 }
