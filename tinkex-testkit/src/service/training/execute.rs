@@ -24,10 +24,21 @@ use super::output::{DatumOutput, LossOutput};
 use super::runs::Phase;
 use crate::learner::{Learner, LearnerCheckpoint, LearnerDatum};
 
+/// How it stands with a promise of a run.
+pub(crate) struct Turn {
+    pub(crate) model_id: String,
+    /// Rung when something other than time may have brought the promise on.
+    pub(crate) news: Arc<Notify>,
+    /// Whether it is to be carried out now.
+    pub(crate) due: bool,
+}
+
 /// An operation and all it needs.
 struct Job {
     number: u64,
     model_id: String,
+    /// By which the run is known again, were it forgotten meanwhile and made anew.
+    news: Arc<Notify>,
     /// When it was due: what its checkpoints are dated by.
     at: Instant,
     learner: Option<Learner>,
@@ -42,6 +53,7 @@ struct Job {
 struct Done {
     number: u64,
     model_id: String,
+    news: Arc<Notify>,
     at: Instant,
     learner: Option<Learner>,
     /// The reason of a failure, which is the user's.
@@ -59,24 +71,14 @@ enum Effect {
 }
 
 impl Service {
-    /// What is rung when something happens in the run of a promise; never, where it has none.
-    pub(crate) fn run_news(&self, number: u64) -> Arc<Notify> {
+    /// How it stands with a promise of a run.
+    pub(crate) fn turn_of(&self, number: u64) -> Option<Turn> {
         let state = self.state();
-        let run = match state.promises.get(&number).map(|promise| &promise.place) {
-            Some(Place::Run { model_id, .. }) => state.runs.get(model_id),
-            _ => None,
-        };
-        run.map(|run| Arc::clone(&run.news)).unwrap_or_default()
-    }
-
-    /// Carries out what is due up to this promise.
-    pub(crate) fn work_off_until(&self, number: u64) {
-        let model_id = match self.state().promises.get(&number).map(|promise| (promise.stage, &promise.place))
-        {
-            Some((Stage::Due(_), Place::Run { model_id, .. })) => model_id.clone(),
-            _ => return,
-        };
-        self.work_off(&model_id, Some(number));
+        let promise = state.promises.get(&number)?;
+        let Place::Run { model_id, .. } = &promise.place else { return None };
+        let run = state.runs.get(model_id)?;
+        let due = matches!(promise.stage, Stage::Due(_));
+        Some(Turn { model_id: model_id.clone(), news: Arc::clone(&run.news), due })
     }
 
     /// Carries out all that is due, in all runs.
@@ -101,9 +103,8 @@ impl Service {
             };
             let Some(job) = job else { break };
             let done = job.run();
-            let mut state = self.state();
-            state.take_in(done);
-            news = state.runs.get(model_id).map(|run| Arc::clone(&run.news));
+            news = Some(Arc::clone(&done.news));
+            self.state().take_in(done);
         }
         if let Some(news) = news {
             news.notify_waiters();
@@ -173,6 +174,7 @@ impl State {
             return Some(Job {
                 number,
                 model_id: model_id.to_owned(),
+                news: Arc::clone(&run.news),
                 at,
                 learner,
                 operation: *operation,
@@ -184,8 +186,9 @@ impl State {
 
     /// Puts the learner back and gives the promise its end.
     fn take_in(&mut self, done: Done) {
-        let Done { number, model_id, at, learner, effect } = done;
-        let Some(run) = self.runs.get_mut(&model_id) else { return };
+        let Done { number, model_id, news, at, learner, effect } = done;
+        let run = self.runs.get_mut(&model_id).filter(|run| Arc::ptr_eq(&run.news, &news));
+        let Some(run) = run else { return };
         run.busy = false;
         run.learner = learner;
         let product = match effect {
@@ -304,7 +307,7 @@ impl State {
 
 impl Job {
     fn run(self) -> Done {
-        let Self { number, model_id, at, mut learner, operation, loaded, loss } = self;
+        let Self { number, model_id, news, at, mut learner, operation, loaded, loss } = self;
         let effect = match operation {
             Operation::Create(creation) => create(creation, loaded).map(|(made, source)| {
                 learner = Some(made);
@@ -317,7 +320,7 @@ impl Job {
                 None => Err(format!("the model {model_id} is not there any more")),
             },
         };
-        Done { number, model_id, at, learner, effect }
+        Done { number, model_id, news, at, learner, effect }
     }
 }
 
