@@ -8,6 +8,7 @@ mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;
+mod examples;
 mod golden;
 mod harness;
 mod inputs;

@@ -1,0 +1,65 @@
+//! Direct preference optimisation: of two answers to a question, the preferred one becomes more likely. The loss is
+//! computed in this process, so any loss can take its place.
+//!
+//! `cargo run --example dpo` needs no key: it trains on an embedded server. `--url URL`, with the key in
+//! `TINKER_API_KEY`, trains on a real one; `--model NAME` picks the base model. The loop is in `training.rs`.
+
+#![allow(clippy::print_stdout, reason = "this program talks to a person")]
+
+#[path = "../terminal/mod.rs"]
+mod terminal;
+mod training;
+
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table};
+use terminal::{Connection, Failure, Screen};
+use tinkex_client::FinishReason;
+use tinkex_testkit::FakeServer;
+
+const STEPS: usize = 30;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    terminal::run("cargo run --example dpo --", &FakeServer::new(), dpo).await
+}
+
+async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
+    let service = connection.service().await?;
+    let trainer = service.lora_training_client(&connection.model).rank(16).seed(1).create().await?;
+    let data = training::data(connection.tokenizer.as_ref())?;
+    let before = training::score(&trainer, data.clone()).await?;
+
+    // A model of a few numbers takes larger steps than one of billions.
+    let learning_rate = if connection.is_embedded() { 0.005 } else { 1e-5 };
+    let bar = screen.bar(STEPS);
+    let steps = training::train(&trainer, data.clone(), STEPS, learning_rate, |now| {
+        bar.set_message(format!("margin {:.2}, accuracy {:.2}", now.margin, now.accuracy));
+        bar.inc(1);
+    })
+    .await?;
+    bar.finish_and_clear();
+
+    let after = training::score(&trainer, data).await?;
+    service.close(FinishReason::Success).await?;
+
+    let margins: Vec<f64> = steps.iter().map(|step| step.margin).collect();
+    screen
+        .line(&terminal::curve("Margin between preferred and rejected answers, mean over pairs:", &margins));
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(78);
+    table.set_header(["question", "answer", "log p before", "log p after"]);
+    let answers = training::PAIRS.iter().flat_map(|[question, preferred, rejected]| {
+        [(*question, format!("+{preferred}")), ("", format!("-{rejected}"))]
+    });
+    for ((question, answer), (before, after)) in answers.zip(before.iter().zip(&after)) {
+        table.add_row([question.to_owned(), answer, format!("{before:.1}"), format!("{after:.1}")]);
+    }
+    screen.line(&format!("\n{table}"));
+    let accuracy = steps.last().map_or(0.0, |step| step.accuracy);
+    if accuracy <= 0.5 {
+        return Err(format!("only {accuracy:.2} of the preferences are followed after training").into());
+    }
+    screen.line(&format!("{accuracy:.2} of the preferences are followed after training."));
+    Ok(())
+}
