@@ -2,6 +2,7 @@
 
 mod checks;
 mod failures;
+mod handles;
 mod losses;
 mod two_passes;
 
