@@ -69,7 +69,7 @@ async fn resume(connection: &Connection, screen: &Screen) -> Result<(), Failure>
 
 fn table(whole: &[f64], resumed: &[f64], fresh: &[f64]) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.set_header(["step", "without a stop", "resumed", "difference", "with a new optimizer"]);
     for (step, (whole, resumed)) in whole.iter().zip(resumed).enumerate() {
         if step == STOP {
