@@ -32,18 +32,13 @@ fn is_missing(error: &HttpError) -> bool {
     error.status() == Some(404)
 }
 
-/// The start-up flags. A server without the endpoint has none (OPEN_SERVERS, row 14), and nothing says that it takes
-/// the chunks of a batch in any order.
-pub(crate) async fn client_config(http: &HttpClient) -> Result<ClientConfig, Error> {
+/// The start-up flags; none where the server has no such endpoint (OPEN_SERVERS, row 14).
+pub(crate) async fn client_config(http: &HttpClient) -> Result<Option<ClientConfig>, Error> {
     let body = ClientConfigRequest { sdk_version: PROTOCOL_SDK_VERSION };
     let request = ApiRequest::post_json("client/config", "/api/v1/client/config", &body)?;
     match http.send(&request.class(CallClass::Control)).await {
-        Ok(response) => Ok(response.json()?),
-        Err(error) if is_missing(&error) => {
-            let mut config = ClientConfig::default();
-            config.parallel_fwdbwd_chunks = false;
-            Ok(config)
-        }
+        Ok(response) => Ok(Some(response.json()?)),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::cancellation::CancelQueue;
 use crate::configuration::{self, DynamicFlags};
 use crate::connection_places::ConnectionPlaces;
+use crate::custom_loss::CustomLosses;
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
@@ -63,6 +64,7 @@ pub(crate) struct Connection {
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
     pub(crate) training: Arc<TrainingDispatch>,
+    pub(crate) custom_losses: CustomLosses,
     refresh: Option<OwnedTask>,
 }
 
@@ -87,7 +89,7 @@ impl Holder {
             .connection
             .get_or_try_init(|| async {
                 let config = endpoints::client_config(&self.http).await?;
-                if config.pjwt_auth_enabled {
+                if config.as_ref().is_some_and(|config| config.pjwt_auth_enabled) {
                     tracing::warn!("the server asks for the JWT exchange, which this version lacks; sending the key itself");
                 }
                 let dynamic = endpoints::dynamic_config(&self.http, true).await?;
@@ -111,23 +113,27 @@ impl Holder {
     /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
     pub(crate) fn join(&self, config: ClientConfig, flags: DynamicFlags, session_id: Arc<str>) {
         // A fresh holder has no connection yet, so this cannot fail.
-        let _ = self.connection.set(self.connect(config, flags, true, session_id));
+        let _ = self.connection.set(self.connect(Some(config), flags, true, session_id));
     }
 
     fn connect(
         &self,
-        config: ClientConfig,
+        sent: Option<ClientConfig>,
         flags: DynamicFlags,
         refreshes: bool,
         session_id: Arc<str>,
     ) -> Connection {
+        // Where the server says nothing, nothing says that it takes the chunks of a batch in any order.
+        let any_order = sent.as_ref().is_some_and(|config| config.parallel_fwdbwd_chunks);
+        let config = sent.unwrap_or_default();
         let http = &self.http;
         let gate = BackoffGate::for_key(&http.gate_key());
         Connection {
             session: Session::keep_alive(session_id, http.clone(), &self.runtime),
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
-            training: TrainingDispatch::new(&config),
+            training: TrainingDispatch::new(config.fwdbwd_dispatch_bytes_semaphore_size, any_order),
+            custom_losses: CustomLosses::default(),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
             refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))

@@ -75,14 +75,15 @@ pub use tinkex_http::{
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,
-    CsrIndices, DType, Datum, DecodeError, DimuonParams, DroConfig, DynamicConfig, ErrorCategory,
-    ExternalWeights, FinishReason, ForwardBackwardOutput, HandleHolder, Health, ImageAssetPointerChunk,
-    ImageChunk, ImageFormat, InvalidInput, LoraConfig, Loss, LossConfigValue, LossFn, LossFnConfig,
-    LossFnInputs, LossFnOutput, MetricValue, Metrics, ModelData, ModelInfo, ModelInput, OptimStepResult,
-    OptimizerConfig, OptimizerParams, PlainValue, PpoConfig, PromptAltTokens, ProvenanceSpan, QueueState,
-    QueueStateChange, QueueStateObserver, RequestType, SampleRequest, SampleResponse, SampledSequence,
-    SamplerHandle, SamplerWeightsKind, SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason,
-    SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
+    CsrIndices, CustomLoss, CustomLossInput, DType, Datum, DecodeError, DimuonParams, DroConfig,
+    DynamicConfig, ErrorCategory, ExternalWeights, FinishReason, ForwardBackwardOutput, HandleHolder, Health,
+    ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, LoraConfig, Loss, LossConfigValue, LossFn,
+    LossFnConfig, LossFnInputs, LossFnOutput, LossGraph, LossGraphError, LossOutput, MetricValue, Metrics,
+    ModelData, ModelInfo, ModelInput, OptimStepResult, OptimizerConfig, OptimizerParams, PlainValue,
+    PpoConfig, PromptAltTokens, ProvenanceSpan, QueueState, QueueStateChange, QueueStateObserver, Rank,
+    RequestType, SampleRequest, SampleResponse, SampledSequence, SamplerHandle, SamplerWeightsKind,
+    SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData,
+    TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
 
 /// The code of the README, compiled (S1-20).

@@ -51,8 +51,7 @@ async fn upload(holder: &Holder, connection: &Connection, loss: &CustomLoss) -> 
     row.polling(Arc::clone(&promise.request_id));
     // The reference SDK tells no observer of the pauses of an upload; it has no client yet that could be paused.
     let policy = holder.settings.poll_policy;
-    let policy =
-        policy.unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
+    let policy = policy.unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
     let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), METHOD)).policy(policy);
     let poller = poller.progress(Arc::clone(row) as _);
     let poller = match holder.settings.seed {

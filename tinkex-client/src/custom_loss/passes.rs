@@ -55,7 +55,8 @@ pub(super) fn logprobs<'a>(
     }
     let each = data.iter().zip(&forward.loss_fn_outputs).enumerate().map(|(n, (datum, output))| {
         let tensor = output.get("logprobs").ok_or_else(|| wrong(format!("no logprobs for datum {n}")))?;
-        let values = tensor.as_float32().ok_or_else(|| wrong(format!("integers as logprobs of datum {n}")))?;
+        let values =
+            tensor.as_float32().ok_or_else(|| wrong(format!("integers as logprobs of datum {n}")))?;
         let targets = targets::count(datum, n).map_err(|e| wrong(e.to_string()))?;
         if values.len() != targets {
             let problem = format!("{} logprobs for the {targets} target tokens of datum {n}", values.len());
@@ -76,10 +77,11 @@ pub(super) fn backward_data(
     logprobs: &[Logprobs<'_>],
     gradients: &[Vec<f32>],
 ) -> Result<Vec<Datum>, InvalidInput> {
-    let each = data.iter().zip(logprobs).zip(gradients).enumerate().map(|(n, ((datum, logprobs), gradient))| {
-        let weights = floats(gradient.iter().map(|g| -g).collect(), Some(logprobs.shape()))?;
-        Ok(with_weights(datum, targets::of(datum, n)?.clone(), weights))
-    });
+    let each =
+        data.iter().zip(logprobs).zip(gradients).enumerate().map(|(n, ((datum, logprobs), gradient))| {
+            let weights = floats(gradient.iter().map(|g| -g).collect(), Some(logprobs.shape()))?;
+            Ok(with_weights(datum, targets::of(datum, n)?.clone(), weights))
+        });
     each.collect()
 }
 

@@ -8,9 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use tinkex_future::PromiseRef;
-use tinkex_types::{
-    Datum, ForwardBackwardOutput, InvalidInput, LossFn, LossFnConfig, RequestType,
-};
+use tinkex_types::{Datum, ForwardBackwardOutput, InvalidInput, LossFn, LossFnConfig, RequestType};
 
 use super::any::{AnyCustomLoss, ComputedLoss, Form};
 use super::handle::EvaluatedHere;
@@ -57,7 +55,7 @@ impl TrainingClient {
         let begun = match loss.into().0 {
             Form::Computed(loss) => self.two_passes(data, loss),
             Form::Handle(handle) => {
-                let session = self.inner.holder.connected().map(|connection| connection.session.id());
+                let session = self.inner.holder.connected().map(|connection| &**connection.session.id());
                 let checked = handle.check_session(session.unwrap_or_default());
                 let checked = checked.and_then(|()| handle.loss().check_data(&data));
                 checked.and_then(|()| match handle.loss_id() {
@@ -80,9 +78,9 @@ impl TrainingClient {
         let limits = &self.inner.chunk_limits;
         let forward = Batch::new(passes::forward_data(&data)?, LossFn::CrossEntropy.into(), true, limits)?;
         loss.check(&data)?;
-        Ok(start(&self.inner, OPERATION, |call, ticket| async move {
+        Ok(start(&self.inner, OPERATION, |mut call, ticket| async move {
             let mut turn = ticket.turn().await?;
-            let (promises, custom) = match submit(call.clone(), &mut turn, forward, data, loss).await {
+            let (promises, custom) = match submit(&mut call, &mut turn, forward, data, loss).await {
                 Ok(submitted) => submitted,
                 Err(error) => {
                     turn.fail_queued(&error);
@@ -113,7 +111,8 @@ async fn submit(
         // Also where nobody waits for the result of the step: the backward pass depends on it.
         call.poll_batch(promises).await
     };
-    let output = output.await.map_err(|error| without_gradient(error.prefixed("forward pass of the custom loss")))?;
+    let output =
+        output.await.map_err(|error| without_gradient(error.prefixed("forward pass of the custom loss")))?;
     let chunks = forward.chunks().to_vec();
     drop(forward);
     let runtime = &call.trainer.holder.runtime;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tinkex_future::ByteBudget;
 use tinkex_http::BackoffGate;
-use tinkex_types::ClientConfig;
 
 use super::from_state::CreationHabit;
 use super::wire_format::WireFormatMemory;
@@ -23,13 +22,14 @@ pub(crate) struct TrainingDispatch {
 }
 
 impl TrainingDispatch {
-    pub(crate) fn new(config: &ClientConfig) -> Arc<Self> {
+    /// A budget of `bytes` estimated bytes; `any_order` says whether chunks may arrive in any order.
+    pub(crate) fn new(bytes: u64, any_order: bool) -> Arc<Self> {
         Arc::new(Self {
             window: Arc::default(),
-            bytes: Arc::new(ByteBudget::new(config.fwdbwd_dispatch_bytes_semaphore_size)),
+            bytes: Arc::new(ByteBudget::new(bytes)),
             formats: WireFormatMemory::default(),
             creation: CreationHabit::default(),
-            any_order: AtomicBool::new(config.parallel_fwdbwd_chunks),
+            any_order: AtomicBool::new(any_order),
         })
     }
 

@@ -47,7 +47,7 @@ pub(crate) enum Place {
     Sampler { id: String, seq_id: u64 },
     /// The operations of one training run. Creating and unloading it have no sequence id.
     Run { model_id: String, seq_id: Option<u64> },
-    /// Nobody else: it waits for nothing but its time.
+    /// Nobody: it waits for nothing but its time.
     Alone,
 }
 

@@ -206,6 +206,7 @@ impl State {
         {
             self.samplers.retain(|_, sampler| sampler.session != oldest);
             self.runs.retain(|_, run| run.session != oldest);
+            self.custom_losses.forget_session(oldest);
         }
     }
 

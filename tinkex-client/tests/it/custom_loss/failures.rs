@@ -70,9 +70,8 @@ async fn the_cause_is_kept() {
     let setup = Setup::new().await;
     let loss = |_: &[Datum], _: &[Logprobs<'_>]| Err::<CustomLossOutput, _>(NoReward(7));
     let error = setup.trainer.forward_backward_custom(vec![text("abc")], loss).await.unwrap_err();
-    assert_eq!(error.cause().and_then(|cause| cause.downcast_ref::<NoReward>()).map(|cause| cause.0), Some(7));
-    // The message says it already, so a printed chain does not.
-    assert!(error.source().is_none() && error.to_string().contains("no reward"));
+    assert_eq!(error.source().unwrap().downcast_ref::<NoReward>().map(|cause| cause.0), Some(7));
+    assert!(error.to_string().contains("no reward"), "{error}");
 }
 
 /// A panic is an error that says what the panic said.
@@ -98,7 +97,8 @@ async fn gradients_that_cannot_be_used() {
         (1.0, vec![vec![0.0, f32::NAN]], "NaN at position 1 of datum 0"),
     ] {
         let setup = Setup::new().await;
-        let loss = move |_: &[Datum], _: &[Logprobs<'_>]| Ok::<_, Error>(CustomLossOutput::new(loss, gradients));
+        let loss =
+            move |_: &[Datum], _: &[Logprobs<'_>]| Ok::<_, Error>(CustomLossOutput::new(loss, gradients));
         let begin = || setup.trainer.forward_backward_custom(vec![text("abc")], loss);
         let error = assert_fails_alone(&setup, begin, 1).await;
         assert_eq!(error.kind(), ErrorKind::CustomLoss);

@@ -50,7 +50,8 @@ async fn trains_like_the_loss_of_the_server() {
 #[tokio::test(start_paused = true)]
 async fn learns_a_preference() {
     let setup = Setup::new().await;
-    let mut data = vec![text("I like tea"), text("I like mud"), text("the sky is blue"), text("the sky is soup")];
+    let mut data =
+        vec![text("I like tea"), text("I like mud"), text("the sky is blue"), text("the sky is soup")];
     let reference = setup.logprobs(&data).await;
     for (datum, reference) in data.iter_mut().zip(reference) {
         datum.loss_fn_inputs.insert("ref_logprobs".to_owned(), reference.into());
@@ -180,7 +181,8 @@ async fn chunks_of_both_passes_have_the_same_boundaries() {
         passes.sort_by_key(|pass| pass.seq_id);
         let sent: Vec<_> =
             passes.iter().map(|pass| (pass.seq_id, pass.data.len(), pass.forward_only)).collect();
-        let expected = [(1, 2, true), (2, 2, true), (3, 1, true), (4, 2, false), (5, 2, false), (6, 1, false)];
+        let expected =
+            [(1, 2, true), (2, 2, true), (3, 1, true), (4, 2, false), (5, 2, false), (6, 1, false)];
         assert_eq!(sent, expected, "parallel: {parallel}");
         let alone = setup.service.run(setup.trainer.model_id()).unwrap();
         assert!(alone.gaps().is_empty() && alone.steps == 1, "{alone:?}");

@@ -4,10 +4,12 @@
 //! together with the learner out of the state, computes, and puts the learner back with what came of it. A run
 //! whose learner is out is left alone; the others who wait for it are woken when it is back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
-use tinkex_types::ErrorCategory;
+use tinkex_types::custom_loss::CustomLoss;
+use tinkex_types::{Datum, ErrorCategory};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,7 +22,7 @@ use super::decode::{Batch, BatchLoss};
 use super::operation::{Creation, Load, Operation, Publish, Save};
 use super::output::{DatumOutput, LossOutput};
 use super::runs::Phase;
-use crate::learner::{Learner, LearnerCheckpoint};
+use crate::learner::{Learner, LearnerCheckpoint, LearnerDatum};
 
 /// An operation and all it needs.
 struct Job {
@@ -32,6 +34,8 @@ struct Job {
     operation: Operation,
     /// What is to be loaded.
     loaded: Option<Checkpoint>,
+    /// The uploaded loss that is to be computed.
+    loss: Option<Arc<CustomLoss>>,
 }
 
 /// What came of a job.
@@ -151,6 +155,19 @@ impl State {
                 Some((_, checkpoint)) => checkpoint.cloned(),
                 None => None,
             };
+            let loss = match &*operation {
+                Operation::ForwardBackward(Batch { loss: BatchLoss::Custom { loss_id, .. }, .. }) => {
+                    Some(self.custom_losses.get(loss_id, run.session))
+                }
+                _ => None,
+            };
+            let loss = match loss.transpose() {
+                Ok(loss) => loss,
+                Err(problem) => {
+                    self.fail(number, problem);
+                    continue;
+                }
+            };
             run.busy = true;
             let learner = run.learner.take();
             return Some(Job {
@@ -160,6 +177,7 @@ impl State {
                 learner,
                 operation: *operation,
                 loaded,
+                loss,
             });
         }
     }
@@ -286,7 +304,7 @@ impl State {
 
 impl Job {
     fn run(self) -> Done {
-        let Self { number, model_id, at, mut learner, operation, loaded } = self;
+        let Self { number, model_id, at, mut learner, operation, loaded, loss } = self;
         let effect = match operation {
             Operation::Create(creation) => create(creation, loaded).map(|(made, source)| {
                 learner = Some(made);
@@ -295,7 +313,7 @@ impl Job {
             Operation::Broken(problem) => Err(problem),
             Operation::Unload => Ok(Effect::Unloaded),
             operation => match &mut learner {
-                Some(learner) => work(learner, operation, loaded),
+                Some(learner) => work(learner, operation, loaded, loss),
                 None => Err(format!("the model {model_id} is not there any more")),
             },
         };
@@ -319,9 +337,14 @@ fn create(creation: Creation, loaded: Option<Checkpoint>) -> Result<Created, Str
     }
 }
 
-fn work(learner: &mut Learner, operation: Operation, loaded: Option<Checkpoint>) -> Result<Effect, String> {
+fn work(
+    learner: &mut Learner,
+    operation: Operation,
+    loaded: Option<Checkpoint>,
+    loss: Option<Arc<CustomLoss>>,
+) -> Result<Effect, String> {
     match (operation, loaded) {
-        (Operation::ForwardBackward(batch), _) => pass(learner, batch).map(Effect::Computed),
+        (Operation::ForwardBackward(batch), _) => pass(learner, batch, loss).map(Effect::Computed),
         (Operation::OptimStep(step), _) => {
             let metrics = learner.optim_step(&step);
             Ok(Effect::Stepped(Product::plain(json!({ "type": "optim_step", "metrics": metrics }))))
@@ -344,15 +367,48 @@ fn training_state(load: &Load, checkpoint: &Checkpoint) -> Result<LearnerCheckpo
     })
 }
 
-fn pass(learner: &mut Learner, batch: Batch) -> Result<Product, String> {
+fn pass(learner: &mut Learner, batch: Batch, uploaded: Option<Arc<CustomLoss>>) -> Result<Product, String> {
     let Batch { data, columns, loss, forward_only } = batch;
-    let output = match &loss {
-        BatchLoss::Builtin(loss) if forward_only => learner.forward(&data, loss),
-        BatchLoss::Builtin(loss) => learner.forward_backward(&data, loss),
-        BatchLoss::Custom { loss_id, .. } => return Err(format!("unknown loss_id {loss_id:?}")),
+    let (logprobs, metrics) = match (&loss, uploaded) {
+        (BatchLoss::Builtin(loss), _) => {
+            let output = match forward_only {
+                true => learner.forward(&data, loss),
+                false => learner.forward_backward(&data, loss),
+            };
+            let output = output.map_err(|error| error.to_string())?;
+            (output.logprobs, output.metrics)
+        }
+        (BatchLoss::Custom { data: inputs, .. }, Some(loss)) => {
+            custom_pass(learner, &data, inputs, &loss, forward_only)?
+        }
+        (BatchLoss::Custom { loss_id, .. }, None) => return Err(format!("unknown loss_id {loss_id:?}")),
     };
-    let output = output.map_err(|error| error.to_string())?;
-    let outputs = output.logprobs.into_iter().zip(columns);
+    let outputs = logprobs.into_iter().zip(columns);
     let data = outputs.map(|(logprobs, columns)| DatumOutput { logprobs, columns }).collect();
-    Ok(Product::Loss(Arc::new(LossOutput::new(data, output.metrics))))
+    Ok(Product::Loss(Arc::new(LossOutput::new(data, metrics))))
+}
+
+type Passed = (Vec<Vec<f32>>, BTreeMap<String, f64>);
+
+/// An uploaded loss of the logprobs, and its gradient through them.
+fn custom_pass(
+    learner: &mut Learner,
+    data: &[LearnerDatum],
+    inputs: &[Datum],
+    loss: &CustomLoss,
+    forward_only: bool,
+) -> Result<Passed, String> {
+    if data.is_empty() {
+        return Err("no data".into());
+    }
+    let logprobs = data.iter().map(|datum| learner.logprobs(datum)).collect::<Result<Vec<_>, _>>();
+    let logprobs = logprobs.map_err(|error| error.to_string())?;
+    let slices: Vec<&[f32]> = logprobs.iter().map(Vec::as_slice).collect();
+    let outcome = loss.evaluate_data(inputs, &slices).map_err(|error| error.to_string())?;
+    if !forward_only {
+        learner.backward_from(data, &outcome.gradients).map_err(|error| error.to_string())?;
+    }
+    let mut metrics = outcome.metrics;
+    metrics.insert("loss:sum".to_owned(), outcome.loss);
+    Ok((logprobs, metrics))
 }
