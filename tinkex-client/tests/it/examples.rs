@@ -29,14 +29,15 @@ fn mean(numbers: &[f64]) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn sft_learns_its_text_by_heart() {
     let server = FakeServer::new();
-    let (_service, trainer) = trainer(&server, 32).await;
+    let (_service, trainer) = trainer(&server, sft::RANK).await;
     let before = trainer.save_weights_and_get_sampling_client().await.unwrap();
     let untrained = sft::recite(&before, &ByteTokenizer).await.unwrap();
     assert_ne!(untrained, sft::TEXT);
 
     let example = sft::example(&ByteTokenizer).unwrap();
     let mut heard = Vec::new();
-    let losses = sft::train(&trainer, &example, 40, 0.03, |loss| heard.push(loss)).await.unwrap();
+    let losses =
+        sft::train(&trainer, &example, sft::learning_rate(true), |loss| heard.push(loss)).await.unwrap();
     assert_eq!((losses.len(), &heard), (40, &losses));
     assert!((2.5..4.0).contains(&losses[0]), "before training, a character costs {} nats", losses[0]);
     assert!((0.0..0.01).contains(&losses[39]), "after training, a character costs {} nats", losses[39]);
