@@ -58,6 +58,9 @@ impl Service {
             ["save_weights_external"] => {
                 newer().and_then(|()| checked()).and_then(|()| self.save_weights_external(request))
             }
+            ["create_custom_loss"] => {
+                newer().and_then(|()| checked()).and_then(|()| self.create_custom_loss(request))
+            }
             ["load_weights"] => checked().and_then(|()| self.load_weights(request)),
             ["weights_info"] => checked().and_then(|()| self.weights_info(request)),
             ["copy_weights"] => newer().and_then(|()| checked()).and_then(|()| self.copy_weights(request)),

@@ -226,7 +226,7 @@ impl<'a> Trainer<'a> {
     /// One forward/backward pass and one step, at two sequence ids; the loss.
     pub(crate) async fn learn(&self, seq_id: u64, pass: &Pass) -> f64 {
         let found = self.pass(seq_id, pass).await;
-        let stepped = self.step(seq_id + 1, 0.02).await;
+        let stepped = self.step(seq_id + 1, 0.05).await;
         let found = Found::of(&self.fetch(found).await);
         assert_eq!(self.fetch(stepped).await.status, 200);
         found.loss
@@ -242,7 +242,7 @@ pub(crate) async fn create_model(caller: &Caller, model_seq_id: u64, changes: Va
         "session_id": caller.session,
         "model_seq_id": model_seq_id,
         "base_model": BASE,
-        "lora_config": { "rank": 8, "seed": 7, "train_unembed": true, "train_mlp": true, "train_attn": true },
+        "lora_config": { "rank": 4, "seed": 7, "train_unembed": true, "train_mlp": true, "train_attn": true },
         "type": "create_model",
     });
     caller.post("create_model", merged(body, changes)).await

@@ -353,7 +353,7 @@ async fn polls_of_one_run_on_many_threads_do_everything_once() {
     let mut polls = tokio::task::JoinSet::new();
     for seq_id in 1..=60 {
         let reply = if seq_id % 2 == 0 {
-            trainer.step(seq_id, 0.02).await
+            trainer.step(seq_id, 0.05).await
         } else {
             trainer.pass(seq_id, &pass).await
         };

@@ -67,7 +67,7 @@ async fn a_resumed_run_goes_on_as_if_nothing_had_been() {
     assert_eq!((&back["path"], &back["model_id"]), (&path, &json!(fourth.model)));
     assert_eq!(learned(&fourth, 2, 4, &pass).await, uninterrupted);
     let info = caller.post("get_info", json!({ "model_id": second.model })).await.to_json().unwrap();
-    assert_eq!((&info["model_data"]["model_name"], &info["lora_rank"]), (&json!(BASE), &json!(8)));
+    assert_eq!((&info["model_data"]["model_name"], &info["lora_rank"]), (&json!(BASE), &json!(4)));
 }
 
 /// A load within the pipeline sees the save before it, and drops the gradient.
@@ -173,7 +173,7 @@ async fn training_state_and_sampler_weights_are_not_mistaken_for_each_other() {
     let sampler = trainer.done("save_weights_for_sampler", 2, json!({ "path": "a" })).await["path"].clone();
     let external = trainer.done("save_weights_external", 3, json!({ "path": "a" })).await;
     assert_eq!(external["path"], format!("tinker://{}/external_weights/a", trainer.model));
-    assert_eq!(external["size_bytes"], json!(4 * 8 * (4096 + 256)));
+    assert_eq!(external["size_bytes"], json!(4 * 4 * (4096 + 256)));
     assert_eq!(refusal(&caller.create_sampler(1, json!({ "model_path": state })).await).0, 400);
     for (seq_id, path) in [(4, &sampler), (5, &external["path"])] {
         let error = user_failure(&trainer, "load_weights", seq_id, json!({ "path": path })).await;
@@ -278,7 +278,7 @@ async fn weights_info_tells_what_a_run_can_be_made_of() {
     let path = trainer.done("save_weights", 1, json!({ "path": "w" })).await["path"].clone();
     let info = caller.post("weights_info", json!({ "tinker_path": path })).await.to_json().unwrap();
     let expected = json!({
-        "type": "weights_info", "base_model": BASE, "is_lora": true, "lora_rank": 8,
+        "type": "weights_info", "base_model": BASE, "is_lora": true, "lora_rank": 4,
         "train_unembed": true, "train_mlp": false, "train_attn": true,
         "optimizer_config": { "type": "dimuon", "version": 1 },
     });
@@ -359,6 +359,31 @@ async fn an_unloaded_model_is_gone() {
         assert_eq!(refusal(&reply).0, 404);
     }
     assert!(trainer.info().unloaded);
+}
+
+/// An unload that failed leaves the model, and can be asked for again; a creation that failed leaves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_failed_unload_leaves_the_model_and_a_failed_creation_none() {
+    use tinkex_types::ErrorCategory;
+    let caller = Caller::production().await;
+    let trainer = Trainer::new(&caller, 0).await;
+    let unload = json!({ "model_id": trainer.model });
+    caller.service.fail_next(ErrorCategory::Server, "busy");
+    let failed =
+        caller.retrieve(&text(&caller.post("unload_model", unload.clone()).await, "request_id")).await;
+    assert_eq!(text(&failed, "error"), "busy");
+    trainer.found(1, &Pass::new(&[SECRET])).await;
+    let gone = caller.retrieve(&text(&caller.post("unload_model", unload).await, "request_id")).await;
+    assert_eq!(text(&gone, "model_id"), trainer.model);
+
+    caller.service.fail_next(ErrorCategory::Server, "no room");
+    let creation = create_model(&caller, 1, json!({})).await;
+    let early = Trainer { caller: &caller, model: format!("{}:train:1", caller.session) };
+    let (first, third) = (early.step(1, 0.1).await, early.step(3, 0.1).await);
+    for reply in [first, third] {
+        assert_eq!(text(&early.fetch(reply).await, "category"), "user");
+    }
+    assert_eq!(text(&caller.retrieve(&text(&creation, "request_id")).await, "error"), "no room");
 }
 
 /// OPEN_SERVERS 16: other servers make a model first, and load into it as its first operation.

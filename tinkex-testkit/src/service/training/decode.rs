@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::Value;
-use tinkex_types::{AudioChunk, TensorData, TensorValues, proto};
+use tinkex_types::{AudioChunk, ModelInput, TensorData, TensorValues, proto};
 
 use super::super::prompt::{Prompt, append_positions, within};
 use super::super::refusal::Refusal;
@@ -47,7 +47,7 @@ pub(crate) enum BatchLoss {
     /// An uploaded loss, and per datum the tensors it may ask for, dense.
     Custom {
         loss_id: String,
-        tensors: Vec<BTreeMap<String, TensorData>>,
+        data: Vec<tinkex_types::Datum>,
     },
 }
 
@@ -202,12 +202,14 @@ fn batch(
         read.push(datum);
         columns.push(width);
         if is_custom {
-            tensors.push(given);
+            let mut inputs = tinkex_types::Datum::new(ModelInput::default());
+            inputs.loss_fn_inputs = given;
+            tensors.push(inputs);
         }
     }
     let loss = if is_custom {
         match config.remove("loss_id") {
-            Some(Setting::Text(loss_id)) => BatchLoss::Custom { loss_id, tensors },
+            Some(Setting::Text(loss_id)) => BatchLoss::Custom { loss_id, data: tensors },
             _ => return Err("loss_fn custom needs the text loss_id in its configuration".into()),
         }
     } else {
