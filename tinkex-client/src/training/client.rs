@@ -66,6 +66,7 @@ pub(crate) struct Trainer {
     pub(crate) dispatch: Arc<TrainingDispatch>,
     pub(crate) model_id: Arc<str>,
     pub(crate) info: ModelInfo,
+    pub(super) base_model: String,
     pub(crate) turns: Arc<Turns>,
     pub(super) poller: Poller<HttpRetrieve>,
     pub(super) observers: Arc<ObserverSet>,
@@ -91,9 +92,9 @@ impl TrainingClient {
         &self.inner.info
     }
 
-    /// The model below the adapter; empty where the server does not say.
+    /// The model below the adapter: as the server says, else as it was asked for; empty where neither is known.
     pub fn base_model(&self) -> &str {
-        self.inner.base_model()
+        &self.inner.base_model
     }
 
     /// Asks the server about the model (PROTOCOL 11.2). Not an operation in turn: it waits for nothing.
@@ -231,13 +232,6 @@ impl TrainingClient {
     /// Waits until user observers have been told everything so far, `limit` at most; blocks the thread. For tests.
     pub fn flush_observers(&self, limit: Duration) -> bool {
         self.inner.observers.flush(limit)
-    }
-}
-
-impl Trainer {
-    pub(super) fn base_model(&self) -> &str {
-        let ModelInfo { model_data, model_name, .. } = &self.info;
-        model_data.model_name.as_deref().or(model_name.as_deref()).unwrap_or_default()
     }
 }
 
