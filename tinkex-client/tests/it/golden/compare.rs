@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
 use serde_json::Value;
 use tinkex_testkit::Received;
+use tinkex_types::proto;
 
 use super::fixtures::Exchange;
 
@@ -38,7 +42,22 @@ pub(super) fn assert_request(what: &str, sent: &Received, recorded: &Exchange, t
         "{what}: query"
     );
     assert_eq!(sent.header("content-encoding"), request["content_encoding"].as_str(), "{what}: encoding");
-    if request["body"].is_null() {
+    if let Some(message) = request["body_proto_message"].as_str() {
+        let theirs = STANDARD.decode(request["body_base64"].as_str().unwrap()).unwrap();
+        let theirs = Received::new(sent.method.clone(), &sent.path).with_body(theirs);
+        let theirs = match request["content_encoding"].as_str() {
+            Some(encoding) => theirs.with_header("content-encoding", encoding),
+            None => theirs,
+        };
+        let decode = |request: &Received| {
+            assert_eq!(
+                message, "tinker_public.ForwardBackwardRequest",
+                "{what}: a message unknown to this test"
+            );
+            proto::ForwardBackwardRequest::decode(request.decoded_body().unwrap()).unwrap()
+        };
+        assert_eq!(decode(sent), decode(&theirs), "{what}: body");
+    } else if request["body"].is_null() {
         assert!(sent.body.is_empty(), "{what}: a body where none was recorded");
     } else {
         let (ours, theirs) = (normal(sent.json().unwrap(), tolerance), normal(&request["body"], tolerance));

@@ -11,13 +11,14 @@ use serde_json::Value;
 use tinkex_testkit::{Reply, Step};
 
 /// The scenarios that concern this client, by the beginnings of their names.
-const CONCERNS: [&str; 10] = [
+const CONCERNS: [&str; 11] = [
     "asample_",
     "billing_pause_402",
     "cancel_future",
     "client_",
     "compute_logprobs",
     "create_sampling_session_",
+    "custom_loss_",
     "http_",
     "join_sampling_session",
     "retrieve_future",
@@ -25,8 +26,9 @@ const CONCERNS: [&str; 10] = [
 ];
 
 /// What tests of this folder replay, by name; [`every_scenario_is_replayed`] holds it against the folder.
-const REPLAYED: [&[&str]; 4] = [
+const REPLAYED: [&[&str]; 5] = [
     super::configuration::REPLAYED,
+    super::custom_losses::REPLAYED,
     super::sessions::REPLAYED,
     super::sampling::REPLAYED,
     super::http_layer::REPLAYED,

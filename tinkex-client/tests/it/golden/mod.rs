@@ -3,6 +3,7 @@
 
 mod compare;
 mod configuration;
+mod custom_losses;
 mod deviations;
 mod fixtures;
 mod http_layer;

@@ -1,4 +1,5 @@
-//! What a submission makes of refusals: pauses are told to the observers, and a sequence id that is used up ends it.
+//! The gate of one submission: the limits it is sent under, and an eye on what the server says. Pauses are told to the
+//! observers, and a sequence id that is used up ends the submission.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,23 +10,38 @@ use tinkex_http::{Admission, AttemptGate, Refusal, Ruling};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{ClientKind, QueueState, QueueStateChange, QueueStateObserver as _, RequestType};
 
-use crate::dispatch::SampleGate;
 use crate::inflight::Row;
 
-/// The gate of one submission: the dispatch limits, and an eye on what the server says.
-pub(super) struct SubmissionGate {
-    pub(super) limits: SampleGate,
-    pub(super) seq_id: u64,
-    pub(super) sampling_session_id: Arc<str>,
-    pub(super) observers: Arc<ObserverSet>,
-    pub(super) row: Arc<Row>,
-    /// The state and reason told last.
-    pub(super) told: Mutex<Option<(QueueState, Option<Arc<str>>)>>,
+/// Who submits, and to whom its pauses are told.
+pub(crate) struct Submitter {
+    pub(crate) client: ClientKind,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) kind: RequestType,
+    pub(crate) observers: Arc<ObserverSet>,
+    pub(crate) row: Arc<Row>,
 }
 
-impl SubmissionGate {
-    /// The server has taken the sample in. Where it had reported a pause before, the pause is over for this sample.
-    pub(super) fn accepted(&self) {
+/// The gate of one submission. `limits` lets attempts in; `is_final` says which refusals end the submission whatever
+/// the decision table says.
+pub(crate) struct SubmissionGate<L, F> {
+    limits: L,
+    is_final: F,
+    submitter: Submitter,
+    /// The state and reason told last.
+    told: Mutex<Option<(QueueState, Option<Arc<str>>)>>,
+}
+
+impl<L, F> SubmissionGate<L, F>
+where
+    L: AttemptGate,
+    F: Fn(&Refusal<'_>) -> bool + Send + Sync,
+{
+    pub(crate) fn new(limits: L, submitter: Submitter, is_final: F) -> Self {
+        Self { limits, is_final, submitter, told: Mutex::new(None) }
+    }
+
+    /// The server has taken the request in. Where it had reported a pause before, the pause is over for this request.
+    pub(crate) fn accepted(&self) {
         let paused = self.told.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if paused {
             self.tell(QueueState::Active, None);
@@ -33,20 +49,24 @@ impl SubmissionGate {
     }
 
     fn tell(&self, state: QueueState, reason: Option<&str>) {
-        let change =
-            QueueStateChange::new(state, ClientKind::Sampling, Arc::clone(&self.sampling_session_id))
-                .with_reason(reason)
-                .with_request("", RequestType::Sample);
+        let Submitter { client, client_id, kind, observers, row } = &self.submitter;
+        let change = QueueStateChange::new(state, *client, Arc::clone(client_id))
+            .with_reason(reason)
+            .with_request("", *kind);
         let now = (change.state.clone(), change.reason.clone());
         let before = self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(now.clone());
         let transition = before.as_ref() != Some(&now);
         let change = change.with_previous(before.map(|(state, _)| state), transition);
-        self.observers.on_observation(&change);
-        self.row.observed(&change);
+        observers.on_observation(&change);
+        row.observed(&change);
     }
 }
 
-impl AttemptGate for SubmissionGate {
+impl<L, F> AttemptGate for SubmissionGate<L, F>
+where
+    L: AttemptGate,
+    F: Fn(&Refusal<'_>) -> bool + Send + Sync,
+{
     fn admit(&self) -> Admission<'_> {
         self.limits.admit()
     }
@@ -56,20 +76,12 @@ impl AttemptGate for SubmissionGate {
     }
 
     fn refused(&self, refusal: &Refusal<'_>) -> Ruling {
-        match refusal.status {
-            429 => {
-                if let Some(Pause { queue_state: Some(state), queue_state_reason }) = read_pause(refusal.body)
-                {
-                    self.tell(QueueState::parse(&state), queue_state_reason.as_deref());
-                }
-                Ruling::AsUsual
-            }
-            // An id that is ahead of its turn comes into its turn; one that is behind never does.
-            409 if expected_seq_id(refusal.body).is_some_and(|expected| expected > self.seq_id) => {
-                Ruling::Final
-            }
-            _ => Ruling::AsUsual,
+        if refusal.status == 429
+            && let Some(Pause { queue_state: Some(state), queue_state_reason }) = read_pause(refusal.body)
+        {
+            self.tell(QueueState::parse(&state), queue_state_reason.as_deref());
         }
+        if (self.is_final)(refusal) { Ruling::Final } else { Ruling::AsUsual }
     }
 }
 
@@ -85,7 +97,7 @@ fn read_pause(body: &[u8]) -> Option<Pause> {
 }
 
 /// The sequence id that a server which insists on an order names in its refusal ("expected 5").
-pub(super) fn expected_seq_id(body: &[u8]) -> Option<u64> {
+pub(crate) fn expected_seq_id(body: &[u8]) -> Option<u64> {
     const WORD: &str = "expected";
     let text = std::str::from_utf8(body).ok()?.to_ascii_lowercase();
     let after = &text[text.find(WORD)? + WORD.len()..];

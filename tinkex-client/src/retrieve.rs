@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tinkex_future::{Ask, ManyAsk, ManyOutcome, Outcome, RawResponse, Retrieve, RetrieveMany};
+use tinkex_future::{
+    Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
+};
 use tinkex_http::{ApiRequest, ApiResponse, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy};
-use tinkex_types::{FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
+use tinkex_observer::ObserverSet;
+use tinkex_types::{ClientKind, FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
 
 use crate::endpoints::on_behalf_of;
+use crate::holder::{Connection, Holder};
 
 /// The time a long poll may take; servers hold it for about 30 s.
 const LONG_POLL: Duration = Duration::from_secs(45);
@@ -57,6 +61,30 @@ impl Retrieve for HttpRetrieve {
             Err(error) => return Outcome::Unreachable { timed_out: false, error: Box::new(error) },
         };
         outcome(self.http.send(&request).await)
+    }
+}
+
+/// A poller for one client: its observers are told, its policy holds, or the service's, or the server's flags.
+pub(crate) fn poller(
+    holder: &Holder,
+    connection: &Connection,
+    observers: &Arc<ObserverSet>,
+    client: ClientKind,
+    client_id: &Arc<str>,
+    policy: Option<PollPolicy>,
+    method: &'static str,
+) -> Poller<HttpRetrieve> {
+    let policy = policy
+        .or(holder.settings.poll_policy)
+        .unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
+    let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), method))
+        .policy(policy)
+        .observer(Arc::clone(observers) as _)
+        .client(client, Arc::clone(client_id))
+        .payload_budget(Arc::clone(&connection.payload_budget));
+    match holder.settings.seed {
+        Some(seed) => poller.seed(seed),
+        None => poller,
     }
 }
 

@@ -1,0 +1,50 @@
+//! Restoring a checkpoint into the model of a training client (PROTOCOL 14).
+
+use tinkex_http::ApiRequest;
+use tinkex_types::{LoadWeightsRequest, LoadWeightsResult, RequestType, TinkerPath};
+
+use super::call::{self, Operation};
+use super::client::TrainingClient;
+use super::fetch::read_json;
+use super::handle::TrainingHandle;
+use super::submission::JsonRequest;
+
+impl TrainingClient {
+    /// Replaces the weights by those of a checkpoint; the optimizer begins anew (PROTOCOL 14). To go on in a new model,
+    /// see [`ServiceClient::training_client_from_state`](crate::ServiceClient::training_client_from_state).
+    ///
+    /// # Errors
+    /// Through the handle: [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://`, without
+    /// anything being sent; otherwise as [`optim_step`](Self::optim_step).
+    pub fn load_state(&self, path: impl Into<String>) -> TrainingHandle<()> {
+        self.load(path.into(), false, "TrainingClient.load_state")
+    }
+
+    /// Replaces the weights and the optimizer's state by those of a checkpoint (PROTOCOL 14).
+    ///
+    /// # Errors
+    /// As [`load_state`](Self::load_state).
+    pub fn load_state_with_optimizer(&self, path: impl Into<String>) -> TrainingHandle<()> {
+        self.load(path.into(), true, "TrainingClient.load_state_with_optimizer")
+    }
+
+    fn load(&self, path: String, optimizer: bool, method: &'static str) -> TrainingHandle<()> {
+        if let Err(invalid) = path.parse::<TinkerPath>() {
+            return TrainingHandle::refused(invalid);
+        }
+        let operation = Operation { method, kind: RequestType::LoadWeights };
+        call::start(&self.inner, operation, |call, ticket| async move {
+            let promise = {
+                let mut turn = ticket.turn().await?;
+                let request = JsonRequest(|seq_id| {
+                    let model_id = &*call.trainer.model_id;
+                    let mut body = LoadWeightsRequest::into_model(model_id, seq_id, path.as_str());
+                    body.optimizer = optimizer;
+                    Ok(ApiRequest::post_json("load_weights", "/api/v1/load_weights", &body)?)
+                });
+                call.submit(&mut turn, &request).await?
+            };
+            call.fetch(promise, read_json::<LoadWeightsResult>).await.map(drop)
+        })
+    }
+}
