@@ -86,7 +86,15 @@ pub use tinkex_types::{
     TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
 
-/// The code of the README, compiled (S1-20).
+/// The code of the README and of the guides, compiled (S1-20).
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod guides {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/training.md")]
+    struct Training;
+    #[doc = include_str!("../../docs/custom-losses.md")]
+    struct CustomLosses;
+    #[doc = include_str!("../../docs/checkpoints.md")]
+    struct Checkpoints;
+}

@@ -52,12 +52,17 @@ def by_rust(lab: Lab, data: list[types.Datum]) -> dict[str, list[float]]:
     return {"losses": found["losses"], "logprobs": [value for row in found["logprobs"] for value in row]}
 
 
+def passes(lab: Lab, mark: int) -> list[tuple[int, str, str | None]]:
+    rows = lab.control.requests("forward_backward", mark)
+    return [(row["seq_id"], row["headers"]["content-type"], row["headers"].get("content-encoding")) for row in rows]
+
+
 def compare(lab: Lab, service: tinker.ServiceClient) -> None:
     weights = [0.25 + place % 4 / 2 for place in range(len(WORDS) - 1)]
     data = [lesson(weights=weights), *(lesson(words) for words in MORE_WORDS)]
     mark = lab.control.mark()
     rust = by_rust(lab, data)
-    rust_ids = [row["seq_id"] for row in lab.control.requests("forward_backward", mark)]
+    rust_passes = passes(lab, mark)
     client = new_trainer(lab, service, rank=RANK, seed=SEED)
     mark = lab.control.mark()
     losses = train(client, data, STEPS, types.AdamParams(learning_rate=RATE))
@@ -65,7 +70,7 @@ def compare(lab: Lab, service: tinker.ServiceClient) -> None:
     expect(losses[-1] < losses[0] / 2, f"the loss went from {losses[0]} to {losses[-1]} only")
     same(rust["losses"], [*losses, loss(last)], "our client's losses", 1e-5)
     same(rust["logprobs"], logprobs(last), "our client's logprobs", 1e-5)
-    equal(rust_ids, [row["seq_id"] for row in lab.control.requests("forward_backward", mark)], "sequence ids")
+    equal(rust_passes, passes(lab, mark), "id, type and encoding of the passes, in order of arrival")
 
 
 @check("our client agrees: every loss and the final logprobs of 20 pipelined steps")

@@ -11,6 +11,7 @@ from tinker import types
 from tinker.lib.api_future_impl import _APIFuture
 from training import (
     CLOSE,
+    EXACT,
     GENTLE,
     MORE_WORDS,
     WORDS,
@@ -103,7 +104,7 @@ def coerced(lab: Lab) -> None:
     }.items():
         found, next_logprobs = outcome(lab, lesson(**inputs))
         equal(loss(found), loss(wanted), f"the loss of {what}")
-        equal(next_logprobs, after, f"logprobs after a step on {what}")
+        same(next_logprobs, after, f"logprobs after a step on {what}", EXACT)
 
 
 # Each loss as its documentation defines it: the loss of one datum and its derivative by the logprobs `new`, given the

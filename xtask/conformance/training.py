@@ -21,6 +21,8 @@ WORDS = "The owl met the fox by the old mill."
 MORE_WORDS = ["A fox ran by.", "The mill is old, and so is the owl.", "By and by, they met."]
 # Results of one computation may differ in the last digits of a float32, by the order of its sums.
 CLOSE = 1e-5
+# The same computation gives the same bits.
+EXACT = 0.0
 
 # What `forward` and `forward_backward` give.
 Output = types.ForwardBackwardOutput

@@ -6,8 +6,6 @@ use crate::sft;
 use crate::terminal::{self, Connection, Failure, Screen};
 use crate::wrapped::wrapped;
 
-const STEPS: usize = 40;
-
 /// Shows the text that is sampled before training, the loss as it falls, and the text that is sampled after.
 pub(crate) async fn act(
     service: &ServiceClient,
@@ -15,16 +13,16 @@ pub(crate) async fn act(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let tokenizer = connection.tokenizer.as_ref();
-    let trainer = service.lora_training_client(&connection.model).rank(32).seed(1).create().await?;
+    let trainer = service.lora_training_client(&connection.model).rank(sft::RANK).seed(1).create().await?;
     screen.line(&format!("Training {}, which goes on like this before:", trainer.model_id()));
     let sampler = trainer.save_weights_and_get_sampling_client().await?;
     let before = sft::recite(&sampler, tokenizer).await?;
     screen.line(&format!("{}\n", wrapped(&format!("{}\u{2502}{before}", sft::PROMPT))));
 
-    let learning_rate = if connection.is_embedded() { 0.03 } else { 5e-4 };
-    let bar = screen.bar(STEPS);
+    let learning_rate = sft::learning_rate(connection.is_embedded());
+    let bar = screen.bar(sft::STEPS);
     let example = sft::example(tokenizer)?;
-    let losses = sft::train(&trainer, &example, STEPS, learning_rate, |loss| {
+    let losses = sft::train(&trainer, &example, learning_rate, |loss| {
         bar.set_message(format!("loss {loss:.3} per character"));
         bar.inc(1);
     })

@@ -12,12 +12,11 @@ mod training;
 
 use std::process::ExitCode;
 
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use terminal::{Connection, Failure, Screen};
 use tinkex_client::FinishReason;
 use tinkex_testkit::FakeServer;
-
-const STEPS: usize = 30;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,14 +25,14 @@ async fn main() -> ExitCode {
 
 async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let service = connection.service().await?;
-    let trainer = service.lora_training_client(&connection.model).rank(16).seed(1).create().await?;
+    let trainer =
+        service.lora_training_client(&connection.model).rank(training::RANK).seed(1).create().await?;
     let data = training::data(connection.tokenizer.as_ref())?;
     let before = training::score(&trainer, data.clone()).await?;
 
-    // A model of a few numbers takes larger steps than one of billions.
-    let learning_rate = if connection.is_embedded() { 0.005 } else { 1e-5 };
-    let bar = screen.bar(STEPS);
-    let steps = training::train(&trainer, data.clone(), STEPS, learning_rate, |now| {
+    let learning_rate = training::learning_rate(connection.is_embedded());
+    let bar = screen.bar(training::STEPS);
+    let steps = training::train(&trainer, data.clone(), learning_rate, |now| {
         bar.set_message(format!("margin {:.2}, accuracy {:.2}", now.margin, now.accuracy));
         bar.inc(1);
     })
@@ -44,22 +43,26 @@ async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     service.close(FinishReason::Success).await?;
 
     let margins: Vec<f64> = steps.iter().map(|step| step.margin).collect();
-    screen
-        .line(&terminal::curve("Margin between preferred and rejected answers, mean over pairs:", &margins));
+    screen.line(&terminal::curve("Margin between preferred and rejected answers:", &margins));
     let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(78);
-    table.set_header(["question", "answer", "log p before", "log p after"]);
+    table.load_style(NOTHING);
+    table.set_header(["question", "answer (+ preferred)", "log p before", "after"]);
     let answers = training::PAIRS.iter().flat_map(|[question, preferred, rejected]| {
         [(*question, format!("+{preferred}")), ("", format!("-{rejected}"))]
     });
     for ((question, answer), (before, after)) in answers.zip(before.iter().zip(&after)) {
         table.add_row([question.to_owned(), answer, format!("{before:.1}"), format!("{after:.1}")]);
     }
-    screen.line(&format!("\n{table}"));
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    screen.line(&format!("\n{table}\n"));
     let accuracy = steps.last().map_or(0.0, |step| step.accuracy);
     if accuracy <= 0.5 {
-        return Err(format!("only {accuracy:.2} of the preferences are followed after training").into());
+        return Err(
+            format!("only {:.0} % of the preferences are followed after training", 100.0 * accuracy).into()
+        );
     }
-    screen.line(&format!("{accuracy:.2} of the preferences are followed after training."));
+    screen.line(&format!("{:.0} % of the preferences are followed after training.", 100.0 * accuracy));
     Ok(())
 }

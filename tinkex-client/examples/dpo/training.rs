@@ -6,6 +6,9 @@ use tinkex_client::{
     TokenizerError, TrainingClient,
 };
 
+pub(crate) const RANK: u32 = 16;
+pub(crate) const STEPS: usize = 30;
+
 /// A question, the answer that is preferred, and the one that is not.
 pub(crate) const PAIRS: [[&str; 3]; 6] = [
     ["When does the ferry leave?", " At nine, from the east pier.", " How should I know?"],
@@ -13,11 +16,16 @@ pub(crate) const PAIRS: [[&str; 3]; 6] = [
     ["Where can I find a bank?", " Two streets down, on the left.", " Somewhere in town."],
     ["Does it rain in March?", " Often, so bring a coat.", " Who cares about that?"],
     ["Can I walk to the castle?", " Yes, it takes half an hour.", " If you must."],
-    ["What is there to eat?", " Fresh fish, and bread from the bakery.", " Food, obviously."],
+    ["What is there to eat?", " Fresh fish and warm bread.", " Food, obviously."],
 ];
 
 /// How strongly a preference pulls away from the reference model; 0.1 is usual.
 const BETA: f64 = 0.1;
+
+/// The learning rate. The embedded server's model of a few numbers takes larger steps than one of billions.
+pub(crate) fn learning_rate(is_embedded: bool) -> f64 {
+    if is_embedded { 0.005 } else { 1e-5 }
+}
 
 /// How well the preferences are followed before a step. Means over all pairs.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +56,6 @@ pub(crate) fn data(tokenizer: &dyn Tokenizer) -> Result<Vec<Datum>, TokenizerErr
 pub(crate) async fn train(
     trainer: &TrainingClient,
     data: Vec<Datum>,
-    steps: usize,
     learning_rate: f64,
     mut progress: impl FnMut(Progress),
 ) -> Result<Vec<Progress>, Error> {
@@ -56,8 +63,8 @@ pub(crate) async fn train(
     // stay what they are, so one forward pass is enough for the whole run.
     let reference = trainer.forward(data.clone(), LossFn::CrossEntropy).await?;
     let data = with_reference(data, &reference);
-    let mut seen = Vec::with_capacity(steps);
-    for _ in 0..steps {
+    let mut seen = Vec::with_capacity(STEPS);
+    for _ in 0..STEPS {
         // The server runs the forward pass, this process computes the loss and its gradient from the log-probabilities,
         // and the server carries the gradient on into the weights. Both passes have taken their places when the call
         // returns, so the update may be sent at once: it cannot come before the second pass.

@@ -25,8 +25,7 @@ async fn main() -> ExitCode {
 }
 
 async fn resume(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
-    // A model of a few numbers takes larger steps than one of billions.
-    let learning_rate = if connection.is_embedded() { 0.02 } else { 2e-4 };
+    let learning_rate = training::learning_rate(connection.is_embedded());
     let recipe = Recipe::new(&connection.model, learning_rate, connection.tokenizer.as_ref())?;
     let bar = screen.bar(3 * STEPS - STOP);
     let watch = |run: &'static str| {
@@ -61,22 +60,24 @@ async fn resume(connection: &Connection, screen: &Screen) -> Result<(), Failure>
     let largest = differences.iter().copied().fold(0.0, f64::max);
     // A loss that is no number has no difference either.
     if differences.len() != STEPS || !differences.iter().all(|difference| *difference <= tolerance) {
-        return Err(format!("the resumed run differs by {largest:.1e} from the one without a stop").into());
+        return Err(
+            format!("the resumed run differs by {} from the one without a stop", short(largest)).into()
+        );
     }
-    screen.line(&format!("The two runs differ by {largest:.1e} at most."));
+    screen.line(&format!("The losses of the two runs differ by {} at most.", short(largest)));
     Ok(())
 }
 
 fn table(whole: &[f64], resumed: &[f64], fresh: &[f64]) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.set_header(["step", "without a stop", "resumed", "difference", "with a new optimizer"]);
     for (step, (whole, resumed)) in whole.iter().zip(resumed).enumerate() {
         if step == STOP {
             table.add_row(["", "", "-- stop --", "", ""]);
         }
         let fresh = step.checked_sub(STOP).map_or(String::new(), |n| format!("{:.6}", fresh[n]));
-        let difference = format!("{:.1e}", (whole - resumed).abs());
+        let difference = short((whole - resumed).abs());
         table.add_row([
             (step + 1).to_string(),
             format!("{whole:.6}"),
@@ -89,4 +90,9 @@ fn table(whole: &[f64], resumed: &[f64], fresh: &[f64]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!("\n{table}\n")
+}
+
+/// A difference in few characters.
+fn short(difference: f64) -> String {
+    if difference == 0.0 { "0".to_owned() } else { format!("{difference:.1e}") }
 }

@@ -6,6 +6,7 @@ use tinkex_client::{
     AdamParams, Datum, Error, LossFn, ModelInput, ServiceClient, Tokenizer, TokenizerError, TrainingClient,
 };
 
+const RANK: u32 = 16;
 pub(crate) const STEPS: usize = 24;
 /// How many steps are made before the run is stopped.
 pub(crate) const STOP: usize = STEPS / 2;
@@ -17,10 +18,15 @@ const TEXTS: [&str; 4] = [
     "The tide does not wait, and the ferry waits for the tide.",
 ];
 
+/// The learning rate. The embedded server's model of a few numbers takes larger steps than one of billions.
+pub(crate) fn learning_rate(is_embedded: bool) -> f64 {
+    if is_embedded { 0.02 } else { 2e-4 }
+}
+
 /// What a run is about: the same for the run with a stop and for the one without.
 pub(crate) struct Recipe {
-    pub(crate) model: String,
-    pub(crate) learning_rate: f64,
+    model: String,
+    learning_rate: f64,
     data: Vec<Datum>,
 }
 
@@ -41,7 +47,7 @@ impl Recipe {
 
     /// A fresh run. Equal seeds give equal first weights.
     pub(crate) async fn start(&self, service: &ServiceClient) -> Result<TrainingClient, Error> {
-        service.lora_training_client(&self.model).rank(16).seed(1).create().await
+        service.lora_training_client(&self.model).rank(RANK).seed(1).create().await
     }
 
     /// Makes some of the steps, and returns the loss before each, per token.
@@ -56,7 +62,7 @@ impl Recipe {
             // Which data a step sees follows from its number alone. A run that drew them at random would have to
             // save the state of its generator beside the checkpoint.
             let datum = &self.data[step % self.data.len()];
-            let gradient = trainer.forward_backward(vec![datum.clone()], LossFn::CrossEntropy);
+            let gradient = trainer.forward_backward([datum.clone()], LossFn::CrossEntropy);
             let update = trainer.optim_step(AdamParams::new(self.learning_rate));
             let output = gradient.await?;
             update.await?;

@@ -12,12 +12,11 @@ mod training;
 
 use std::process::ExitCode;
 
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use terminal::{Connection, Failure, Screen};
 use tinkex_client::{FinishReason, ModelInput, SampleRequest, SamplingParams, Tokenizer, TrainingClient};
 use tinkex_testkit::FakeServer;
-
-const STEPS: usize = 24;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,13 +26,13 @@ async fn main() -> ExitCode {
 async fn rl(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let tokenizer = connection.tokenizer.as_ref();
     let service = connection.service().await?;
-    let trainer = service.lora_training_client(&connection.model).rank(16).seed(1).create().await?;
+    let trainer =
+        service.lora_training_client(&connection.model).rank(training::RANK).seed(1).create().await?;
     let before = answers(&trainer, tokenizer).await?;
 
-    // A model of a few numbers takes larger steps than one of billions.
-    let learning_rate = if connection.is_embedded() { 0.06 } else { 1e-4 };
-    let bar = screen.bar(STEPS);
-    let rewards = training::train(&trainer, tokenizer, STEPS, learning_rate, |reward| {
+    let learning_rate = training::learning_rate(connection.is_embedded());
+    let bar = screen.bar(training::STEPS);
+    let rewards = training::train(&trainer, tokenizer, learning_rate, |reward| {
         bar.set_message(format!("mean reward {reward:.2}"));
         bar.inc(1);
     })
@@ -45,16 +44,19 @@ async fn rl(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
 
     screen.line(&terminal::curve("Mean reward, the share of vowels:", &rewards));
     let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(78);
+    table.load_style(NOTHING);
     table.set_header(["prompt", "answer before", "reward", "answer after", "reward"]);
     for ((prompt, before), after) in training::PROMPTS.iter().zip(&before).zip(&after) {
         let reward = |answer: &str| format!("{:.2}", training::reward(answer));
-        table.add_row([prompt, before.as_str(), &reward(before), after, &reward(after)]);
+        // Quoted, since a model may well answer with control characters.
+        let quoted = |answer: &str| format!("{answer:?}");
+        table.add_row([quoted(prompt), quoted(before), reward(before), quoted(after), reward(after)]);
     }
-    screen.line(&format!("\n{table}"));
+    screen.line(&format!("\n{table}\n"));
     // Rewards are noisy from step to step, so compare means over a quarter of the run.
+    let quarter = rewards.len() / 4;
     let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
-    let (first, last) = (mean(&rewards[..STEPS / 4]), mean(&rewards[STEPS - STEPS / 4..]));
+    let (first, last) = (mean(&rewards[..quarter]), mean(&rewards[rewards.len() - quarter..]));
     if last <= first {
         return Err(format!("the mean reward did not rise: {first:.2} at first, {last:.2} at last").into());
     }

@@ -7,11 +7,19 @@ use tinkex_client::{
     SamplingParams, Tokenizer, TrainingClient,
 };
 
+pub(crate) const RANK: u32 = 16;
+pub(crate) const STEPS: usize = 24;
+
 /// What the model goes on from.
 pub(crate) const PROMPTS: [&str; 4] = ["The harbour ", "At night the ", "Once there was ", "She said "];
 /// How many answers to the same prompt are compared with each other.
 const GROUP: u32 = 12;
 const MAX_TOKENS: u32 = 20;
+
+/// The learning rate. The embedded server's model of a few numbers takes larger steps than one of billions.
+pub(crate) fn learning_rate(is_embedded: bool) -> f64 {
+    if is_embedded { 0.06 } else { 1e-4 }
+}
 
 /// The reward: the share of vowels among the characters of an answer, between 0 and 1.
 pub(crate) fn reward(answer: &str) -> f64 {
@@ -23,14 +31,13 @@ pub(crate) fn reward(answer: &str) -> f64 {
 pub(crate) async fn train(
     trainer: &TrainingClient,
     tokenizer: &dyn Tokenizer,
-    steps: usize,
     learning_rate: f64,
     mut progress: impl FnMut(f64),
 ) -> Result<Vec<f64>, Failure> {
     let prompts = PROMPTS.map(|prompt| ModelInput::from_text(prompt, tokenizer));
     let prompts = prompts.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let mut means = Vec::with_capacity(steps);
-    for step in 0..steps {
+    let mut means = Vec::with_capacity(STEPS);
+    for step in 0..STEPS {
         // The weights as they are now. Samples of older weights would be off-policy, which the importance weights
         // of the loss make good for a little, and not for long.
         let sampler = trainer.save_weights_and_get_sampling_client().await?;

@@ -16,8 +16,6 @@ use terminal::{Connection, Failure, Screen};
 use tinkex_client::FinishReason;
 use tinkex_testkit::FakeServer;
 
-const STEPS: usize = 40;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     terminal::run("cargo run --example sft --", &FakeServer::new(), sft).await
@@ -26,14 +24,14 @@ async fn main() -> ExitCode {
 async fn sft(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let tokenizer = connection.tokenizer.as_ref();
     let service = connection.service().await?;
-    let trainer = service.lora_training_client(&connection.model).rank(32).seed(1).create().await?;
+    let trainer =
+        service.lora_training_client(&connection.model).rank(training::RANK).seed(1).create().await?;
     let before = training::recite(&trainer.save_weights_and_get_sampling_client().await?, tokenizer).await?;
 
     let example = training::example(tokenizer)?;
-    // A model of a few numbers takes larger steps than one of billions.
-    let learning_rate = if connection.is_embedded() { 0.03 } else { 5e-4 };
-    let bar = screen.bar(STEPS);
-    let losses = training::train(&trainer, &example, STEPS, learning_rate, |loss| {
+    let learning_rate = training::learning_rate(connection.is_embedded());
+    let bar = screen.bar(training::STEPS);
+    let losses = training::train(&trainer, &example, learning_rate, |loss| {
         bar.set_message(format!("loss {loss:.3} per character"));
         bar.inc(1);
     })
@@ -53,9 +51,12 @@ async fn sft(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     table.add_row(["before", &before]);
     table.add_row(["after", &after]);
     screen.line(&format!("\n{table}"));
-    match after == training::TEXT {
-        true => screen.line("The text was learned by heart."),
-        false => return Err("the model does not recite the text after training".into()),
+    if after != training::TEXT {
+        let (first, last) = (losses.first().unwrap_or(&0.0), losses.last().unwrap_or(&0.0));
+        return Err(
+            format!("the text was not learned by heart; the loss went from {first:.3} to {last:.3}").into()
+        );
     }
+    screen.line("The text was learned by heart.");
     Ok(())
 }

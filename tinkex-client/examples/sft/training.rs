@@ -7,11 +7,19 @@ use tinkex_client::{
     TokenizerError, TrainingClient,
 };
 
+pub(crate) const RANK: u32 = 32;
+pub(crate) const STEPS: usize = 40;
+
 /// What the model is asked.
 pub(crate) const PROMPT: &str = "From the log of the lighthouse: ";
 /// What it learns to answer.
 pub(crate) const TEXT: &str = "low water at six, a grey seal on the north rock, two gulls on the rail, \
                                and by nine a wind from the west that smelled of rain.";
+
+/// The learning rate. The embedded server's model of a few numbers takes larger steps than one of billions.
+pub(crate) fn learning_rate(is_embedded: bool) -> f64 {
+    if is_embedded { 0.02 } else { 5e-4 }
+}
 
 /// The training example: each position predicts the next token. The prompt is read, but has no weight in the loss, so
 /// the model learns to give the text and not to ask for it.
@@ -28,17 +36,16 @@ pub(crate) fn example(tokenizer: &dyn Tokenizer) -> Result<Datum, TokenizerError
 pub(crate) async fn train(
     trainer: &TrainingClient,
     example: &Datum,
-    steps: usize,
     learning_rate: f64,
     mut progress: impl FnMut(f64),
 ) -> Result<Vec<f64>, Error> {
-    let mut losses = Vec::with_capacity(steps);
+    let mut losses = Vec::with_capacity(STEPS);
     let mut running = None;
-    for step in 0..=steps {
+    for step in 0..=STEPS {
         // A call has taken its place in the server's order when it returns, so the update needs no await between it
         // and the gradient it applies: the server gets both at once.
-        let next = (step < steps).then(|| {
-            let gradient = trainer.forward_backward(vec![example.clone()], LossFn::CrossEntropy);
+        let next = (step < STEPS).then(|| {
+            let gradient = trainer.forward_backward([example.clone()], LossFn::CrossEntropy);
             let update = trainer.optim_step(AdamParams::new(learning_rate));
             (gradient, update)
         });

@@ -29,15 +29,16 @@ fn mean(numbers: &[f64]) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn sft_learns_its_text_by_heart() {
     let server = FakeServer::new();
-    let (_service, trainer) = trainer(&server, 32).await;
+    let (_service, trainer) = trainer(&server, sft::RANK).await;
     let before = trainer.save_weights_and_get_sampling_client().await.unwrap();
     let untrained = sft::recite(&before, &ByteTokenizer).await.unwrap();
     assert_ne!(untrained, sft::TEXT);
 
     let example = sft::example(&ByteTokenizer).unwrap();
     let mut heard = Vec::new();
-    let losses = sft::train(&trainer, &example, 40, 0.03, |loss| heard.push(loss)).await.unwrap();
-    assert_eq!((losses.len(), &heard), (40, &losses));
+    let losses =
+        sft::train(&trainer, &example, sft::learning_rate(true), |loss| heard.push(loss)).await.unwrap();
+    assert_eq!((losses.len(), &heard), (sft::STEPS, &losses));
     assert!((2.5..4.0).contains(&losses[0]), "before training, a character costs {} nats", losses[0]);
     assert!((0.0..0.01).contains(&losses[39]), "after training, a character costs {} nats", losses[39]);
     assert_eq!((server.count("forward_backward"), server.count("optim_step")), (40, 40));
@@ -53,10 +54,11 @@ async fn sft_learns_its_text_by_heart() {
 #[tokio::test(start_paused = true)]
 async fn rl_raises_its_reward() {
     let server = FakeServer::new();
-    let (_service, trainer) = trainer(&server, 16).await;
+    let (_service, trainer) = trainer(&server, rl::RANK).await;
     let mut heard = Vec::new();
-    let rewards = rl::train(&trainer, &ByteTokenizer, 24, 0.06, |reward| heard.push(reward)).await.unwrap();
-    assert_eq!((rewards.len(), &heard), (24, &rewards));
+    let rate = rl::learning_rate(true);
+    let rewards = rl::train(&trainer, &ByteTokenizer, rate, |reward| heard.push(reward)).await.unwrap();
+    assert_eq!((rewards.len(), &heard), (rl::STEPS, &rewards));
     let (first, last) = (mean(&rewards[..4]), mean(&rewards[20..]));
     assert!((0.2..0.35).contains(&first), "the mean reward of the untrained model is {first}");
     assert!((0.7..=1.0).contains(&last), "the mean reward after training is {last}");
@@ -75,13 +77,13 @@ fn the_reward_is_the_share_of_vowels() {
 #[tokio::test(start_paused = true)]
 async fn dpo_follows_every_preference() {
     let server = FakeServer::new();
-    let (_service, trainer) = trainer(&server, 16).await;
+    let (_service, trainer) = trainer(&server, dpo::RANK).await;
     let data = dpo::data(&ByteTokenizer).unwrap();
     assert_eq!(data.len(), 2 * dpo::PAIRS.len());
     let before = dpo::score(&trainer, data.clone()).await.unwrap();
     let mut heard = 0;
-    let steps = dpo::train(&trainer, data.clone(), 30, 0.005, |_| heard += 1).await.unwrap();
-    assert_eq!((steps.len(), heard), (30, 30));
+    let steps = dpo::train(&trainer, data.clone(), dpo::learning_rate(true), |_| heard += 1).await.unwrap();
+    assert_eq!((steps.len(), heard), (dpo::STEPS, dpo::STEPS));
     let after = dpo::score(&trainer, data).await.unwrap();
 
     assert_eq!((steps[0].accuracy, steps[29].accuracy), (0.0, 1.0));
@@ -98,7 +100,7 @@ async fn dpo_follows_every_preference() {
 #[tokio::test(start_paused = true)]
 async fn a_resumed_run_equals_one_without_a_stop() {
     let server = FakeServer::new();
-    let recipe = resume::Recipe::new(MODEL, 0.02, &ByteTokenizer).unwrap();
+    let recipe = resume::Recipe::new(MODEL, resume::learning_rate(true), &ByteTokenizer).unwrap();
     let service = harness::service(&server).await;
     let uninterrupted = recipe.start(&service).await.unwrap();
     let whole = recipe.train(&uninterrupted, 0..resume::STEPS, |_| {}).await.unwrap();

@@ -33,6 +33,14 @@ impl Product {
         }
     }
 
+    /// Bytes it takes while it is kept, as far as they matter: samples are small.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Loss(output) => output.held_bytes(),
+            Self::Sample(_) | Self::Plain(_) => 0,
+        }
+    }
+
     /// The answer that carries it, to a client that does or does not accept protobuf.
     pub(crate) fn reply(&self, dialect: &Dialect, accepts_protobuf: bool) -> Reply {
         let as_protobuf = match dialect.result_encoding {

@@ -14,6 +14,9 @@ use super::product::Product;
 use super::state::{CLONE_BLOCK, State, group_of};
 use super::training::operation::Operation;
 
+/// Retrieved results that are kept for clients that lost the answer have at most so many bytes.
+const KEEP_BYTES: usize = 64 * 1024 * 1024;
+
 pub(crate) struct Promise {
     pub(crate) work: Work,
     pub(crate) place: Place,
@@ -38,6 +41,15 @@ pub(crate) enum Work {
     Ahead(Box<Operation>),
     /// An operation that is being carried out, or that failed.
     Taken,
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Product(product) => product.held_bytes(),
+            Self::Ahead(_) | Self::Taken => 0,
+        }
+    }
 }
 
 /// Whom a promise belongs to.
@@ -309,14 +321,19 @@ impl State {
 
     /// Notes that nobody needs a result any more; it is kept a while for a client that lost the answer.
     pub(crate) fn mark_retrieved(&mut self, number: u64) {
-        match self.promises.get_mut(&number) {
-            Some(promise) if !promise.retrieved => promise.retrieved = true,
+        let bytes = match self.promises.get_mut(&number) {
+            Some(promise) if !promise.retrieved => {
+                promise.retrieved = true;
+                promise.work.bytes()
+            }
             _ => return,
-        }
-        self.retrieved.push_back(number);
-        while self.retrieved.len() > self.keep_retrieved
-            && let Some(oldest) = self.retrieved.pop_front()
+        };
+        self.retrieved.push_back((number, bytes));
+        self.retrieved_bytes += bytes;
+        while (self.retrieved.len() > self.keep_retrieved || self.retrieved_bytes > KEEP_BYTES)
+            && let Some((oldest, bytes)) = self.retrieved.pop_front()
         {
+            self.retrieved_bytes -= bytes;
             self.forget(oldest);
         }
     }

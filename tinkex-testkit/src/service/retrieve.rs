@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::product::Product;
-use super::promises::{Outcome, Queue, Stage, Work, after};
+use super::promises::{Outcome, Place, Queue, Stage, Work, after};
 use super::refusal::Refusal;
 use super::routes::body;
 use super::state::State;
@@ -41,11 +41,14 @@ impl Service {
             let changed = self.inner.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let news = self.run_news(number);
+            let turn = self.turn_of(number);
+            let news = turn.as_ref().map_or(&self.inner.changed, |turn| turn.news.as_ref());
             let advanced = news.notified();
             tokio::pin!(advanced);
             advanced.as_mut().enable();
-            self.work_off_until(number);
+            if let Some(turn) = turn.as_ref().filter(|turn| turn.due) {
+                self.work_off(&turn.model_id, Some(number));
+            }
             let look = self.look(&mut self.state(), id, number, give_up)?;
             match look {
                 Look::Told(reply) => return Ok(reply),
@@ -64,7 +67,11 @@ impl Service {
 
     fn look(&self, state: &mut State, id: &str, number: u64, give_up: Instant) -> Result<Look, Refusal> {
         let now = Instant::now();
-        let Some(promise) = state.promises.get(&number) else {
+        let promise = state.promises.get(&number).filter(|promise| match &promise.place {
+            Place::Run { model_id, .. } => state.runs.contains_key(model_id),
+            Place::Sampler { .. } | Place::Alone => true,
+        });
+        let Some(promise) = promise else {
             let existed = (1..state.next_promise).contains(&number);
             let (status, what) = if existed { (410, "is gone") } else { (404, "is unknown") };
             return Err(Refusal::new(status, format!("request {id} {what}")));
@@ -99,10 +106,11 @@ impl Service {
     }
 
     fn result(&self, product: &Product, number: u64, asked: &Retrieve, request: &Received) -> Reply {
-        // May be computed here, at the first need, with nothing locked.
-        let size = product.size();
+        // Samples are computed here, at the first need, with nothing locked.
+        let may_announce = self.dialect().complete_metadata && asked.allow_metadata_only;
+        let size = if may_announce { product.size() } else { 0 };
         let mut state = self.state();
-        if self.dialect().complete_metadata && asked.allow_metadata_only && size > state.metadata_threshold {
+        if may_announce && size > state.metadata_threshold {
             return Reply::json(
                 200,
                 &json!({ "status": "complete_metadata", "response_payload_size": size }),

@@ -19,7 +19,9 @@ impl Service {
             .and_then(|value| value.as_u64())
             .ok_or_else(|| Refusal::new(422, "sampling_session_seq_id: number required"))?;
         let wanted = |name: &str| body.get(name).and_then(|value| value.as_str());
-        self.work_off_all();
+        if let Some(path) = wanted("model_path") {
+            self.await_checkpoint(path);
+        }
         let mut state = self.state();
         let session = state.open_session(session_id)?;
         // A path says its base model; a base model beside it is not looked at.

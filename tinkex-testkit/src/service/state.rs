@@ -41,8 +41,9 @@ pub(crate) struct State {
     pub(crate) limit: Option<Limit>,
     /// Samples that were accepted and are neither finished nor cancelled.
     pub(crate) samples_in_progress: usize,
-    /// Promises whose result was fetched or is not wanted, oldest first.
-    pub(crate) retrieved: VecDeque<u64>,
+    /// Promises whose result was fetched or is not wanted and the bytes it takes, oldest first.
+    pub(crate) retrieved: VecDeque<(u64, usize)>,
+    pub(crate) retrieved_bytes: usize,
     pub(crate) next_promise: u64,
     pub(crate) next_session: u64,
     pub(crate) client_config: Map<String, Value>,
@@ -163,6 +164,7 @@ impl State {
             limit: None,
             samples_in_progress: 0,
             retrieved: VecDeque::new(),
+            retrieved_bytes: 0,
             next_promise: 1,
             next_session: 1,
             client_config: Map::new(),

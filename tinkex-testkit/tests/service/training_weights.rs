@@ -361,6 +361,31 @@ async fn an_unloaded_model_is_gone() {
     assert!(trainer.info().unloaded);
 }
 
+/// An unload that failed leaves the model, and can be asked for again; a creation that failed leaves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_failed_unload_leaves_the_model_and_a_failed_creation_none() {
+    use tinkex_types::ErrorCategory;
+    let caller = Caller::production().await;
+    let trainer = Trainer::new(&caller, 0).await;
+    let unload = json!({ "model_id": trainer.model });
+    caller.service.fail_next(ErrorCategory::Server, "busy");
+    let failed =
+        caller.retrieve(&text(&caller.post("unload_model", unload.clone()).await, "request_id")).await;
+    assert_eq!(text(&failed, "error"), "busy");
+    trainer.found(1, &Pass::new(&[SECRET])).await;
+    let gone = caller.retrieve(&text(&caller.post("unload_model", unload).await, "request_id")).await;
+    assert_eq!(text(&gone, "model_id"), trainer.model);
+
+    caller.service.fail_next(ErrorCategory::Server, "no room");
+    let creation = create_model(&caller, 1, json!({})).await;
+    let early = Trainer { caller: &caller, model: format!("{}:train:1", caller.session) };
+    let (first, third) = (early.step(1, 0.1).await, early.step(3, 0.1).await);
+    for reply in [first, third] {
+        assert_eq!(text(&early.fetch(reply).await, "category"), "user");
+    }
+    assert_eq!(text(&caller.retrieve(&text(&creation, "request_id")).await, "error"), "no room");
+}
+
 /// OPEN_SERVERS 16: other servers make a model first, and load into it as its first operation.
 #[tokio::test(start_paused = true)]
 async fn most_servers_load_only_into_a_fresh_model() {

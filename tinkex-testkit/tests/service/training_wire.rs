@@ -371,6 +371,17 @@ async fn models_are_described_to_clients_and_to_control() {
     assert_eq!(trainer.operation("load_weights", 3, load).await.status, 403);
 }
 
+/// An id beyond all others is held like any other, and its gap told in part.
+#[tokio::test(start_paused = true)]
+async fn a_very_high_id_costs_nothing() {
+    let caller = Caller::production().await;
+    let trainer = Trainer::new(&caller, 0).await;
+    assert_eq!(trainer.step(u64::MAX, 0.1).await.status, 200);
+    trainer.fetch(trainer.step(1, 0.1).await).await;
+    let run = trainer.info();
+    assert_eq!((run.waiting.clone(), run.gaps().len(), run.gaps()[0]), (vec![u64::MAX], 1000, 2));
+}
+
 /// What was fetched does not stay for ever.
 #[tokio::test(start_paused = true)]
 async fn a_long_run_leaves_a_bounded_memory() {
@@ -384,6 +395,7 @@ async fn a_long_run_leaves_a_bounded_memory() {
     assert!(caller.service.promises() <= 12, "{}", caller.service.promises());
     let run = trainer.info();
     assert_eq!((run.seq_ids.len(), run.executed.len(), run.steps), (50, 50, 100));
+    assert!(run.gaps().is_empty(), "{:?}", run.gaps());
     let first = text(&trainer.pass(1, &Pass::new(&["ab"])).await, "request_id");
     assert_eq!(caller.retrieve(&first).await.status, 410, "done once, and its result is gone");
     assert_eq!(trainer.info().steps, 100);

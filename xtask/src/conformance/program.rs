@@ -19,8 +19,8 @@ pub(super) fn build(workspace: &Workspace, selection: &[&str]) -> Result<String,
     cargo.stderr(Stdio::inherit());
     println!("$ {}", process::shown(&cargo));
     let what = selection.join(" ");
-    let messages =
-        process::captured(&mut cargo).map_err(|_| format!("`{what}` does not build; cargo says why above"))?;
+    let messages = process::captured(&mut cargo)
+        .map_err(|_| format!("`{what}` does not build; cargo says why above"))?;
     executable(&messages).ok_or_else(|| format!("cargo did not say where the program of `{what}` is"))
 }
 

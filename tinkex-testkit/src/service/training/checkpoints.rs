@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::super::Service;
 use super::super::state::State;
 use crate::learner::{Learner, LearnerCheckpoint, LearnerSpec};
 use crate::model::LanguageModel;
@@ -116,6 +117,16 @@ impl Checkpoints {
 
     pub(crate) fn paths(&self) -> Vec<String> {
         self.by_path.keys().cloned().collect()
+    }
+}
+
+impl Service {
+    /// Carries out what is due where there is nothing at a path yet: a save may be among it.
+    pub(crate) fn await_checkpoint(&self, path: &str) {
+        let missing = self.state().checkpoints.get(path).is_none();
+        if missing {
+            self.work_off_all();
+        }
     }
 }
 

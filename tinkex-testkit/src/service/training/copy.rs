@@ -18,7 +18,7 @@ impl Service {
         let body = object(request)?;
         let source = text(&body, "source_path")?;
         let ttl = ttl(&body)?;
-        self.work_off_all();
+        self.await_checkpoint(source);
         let mut state = self.state();
         let token = body.get("weights_access_token").and_then(Value::as_str);
         state.check_access(request.header("x-tinker-weights-access-token").or(token))?;

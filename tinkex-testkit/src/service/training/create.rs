@@ -88,9 +88,11 @@ impl Service {
     pub(crate) fn get_info(&self, request: &Received) -> Result<Reply, Refusal> {
         let body = object(request)?;
         let model_id = text(&body, "model_id")?;
-        self.work_off(model_id, None);
-        let mut state = self.state();
-        let run = state.runs.get_mut(model_id).filter(|run| run.phase == Phase::Alive);
+        if self.state().runs.get(model_id).is_some_and(|run| run.phase == Phase::Coming) {
+            self.work_off(model_id, None);
+        }
+        let state = self.state();
+        let run = state.runs.get(model_id).filter(|run| run.phase == Phase::Alive);
         let run = run.ok_or_else(|| Refusal::new(404, format!("unknown model {model_id}")))?;
         let facts = self.dialect().model_facts;
         let name = if facts == ModelFacts::NoName { Value::Null } else { json!(run.base_model) };

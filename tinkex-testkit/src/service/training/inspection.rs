@@ -8,6 +8,9 @@ use tokio::time::Instant;
 use super::super::Service;
 use super::runs::{Phase, Run};
 
+/// The most gaps that are told.
+const MOST_GAPS: usize = 1000;
+
 /// One training run, as the service remembers it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunInfo {
@@ -34,16 +37,14 @@ pub struct RunInfo {
     pub steps: u64,
     /// Whether it was unloaded, or its creation failed.
     pub unloaded: bool,
+    gaps: Vec<u64>,
 }
 
 impl RunInfo {
-    /// The ids from 1 to the highest used that no request came with. A server that carries operations out in order
-    /// waits for the first of them for ever.
+    /// The ids below the highest used that no request came with, ascending; the first thousand. A server that carries
+    /// operations out in order waits for the first of them for ever.
     pub fn gaps(&self) -> Vec<u64> {
-        let used: std::collections::BTreeSet<u64> =
-            self.seq_ids.iter().chain(&self.refused).copied().collect();
-        let last = used.last().copied().unwrap_or(0);
-        (1..=last).filter(|seq_id| !used.contains(seq_id)).collect()
+        self.gaps.clone()
     }
 
     /// Whether the operations were carried out in the order of their ids.
@@ -64,6 +65,7 @@ impl RunInfo {
             waiting: run.order.waiting(),
             steps: run.steps,
             unloaded: run.phase == Phase::Over,
+            gaps: run.order.gaps(MOST_GAPS),
         }
     }
 
@@ -103,13 +105,13 @@ pub struct CheckpointInfo {
 }
 
 impl Service {
-    /// All training runs, by model id, caught up with the clock.
+    /// All training runs, by model id, caught up with the clock, but for what another thread is just working on.
     pub fn runs(&self) -> Vec<RunInfo> {
         self.work_off_all();
         self.state().runs.values().map(RunInfo::of).collect()
     }
 
-    /// A training run, caught up with the clock.
+    /// A training run, caught up with the clock, but for what another thread is just working on.
     pub fn run(&self, model_id: &str) -> Option<RunInfo> {
         self.work_off(model_id, None);
         self.state().runs.get(model_id).map(RunInfo::of)

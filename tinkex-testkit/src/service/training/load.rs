@@ -61,7 +61,7 @@ impl Service {
     pub(crate) fn weights_info(&self, request: &Received) -> Result<Reply, Refusal> {
         let body = object(request)?;
         let path = text(&body, "tinker_path")?;
-        self.work_off_all();
+        self.await_checkpoint(path);
         let state = self.state();
         let checkpoint = state.checkpoints.get(path);
         let checkpoint =

@@ -5,10 +5,12 @@
 //! learner is out of the state meanwhile, so that nobody else can go on with the same run.
 
 pub(crate) mod checkpoints;
+pub(crate) mod compute;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod custom_losses;
 pub(crate) mod decode;
+pub(crate) mod effects;
 pub(crate) mod execute;
 pub(crate) mod forward_backward;
 pub(crate) mod inspection;

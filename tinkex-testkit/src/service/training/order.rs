@@ -154,6 +154,17 @@ impl Order {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
+    /// The ids below the highest used that no request came with, as far as that is known; at most `most`.
+    pub(crate) fn gaps(&self, most: usize) -> Vec<u64> {
+        let ahead = self.waiting.keys().chain(&self.passed).max();
+        let (first, last) = match self.rule {
+            TrainingOrder::Waiting => (self.next, ahead),
+            TrainingOrder::Tolerant | TrainingOrder::Strict => (self.floor, self.used.keys().next_back()),
+        };
+        let missing = |seq_id: &u64| !self.used.contains_key(seq_id) && !self.refused.contains(seq_id);
+        (first..=last.copied().unwrap_or(0)).filter(missing).take(most).collect()
+    }
+
     /// The ids of accepted operations in order of arrival; the last ones where there were very many.
     pub(crate) fn arrived(&self) -> Vec<u64> {
         self.arrived.iter().copied().collect()

@@ -47,6 +47,11 @@ impl LossOutput {
         })
     }
 
+    /// Bytes of the logprobs and of their protobuf form.
+    pub(crate) fn held_bytes(&self) -> usize {
+        2 * self.data.iter().map(|datum| size_of_val(datum.logprobs.as_slice())).sum::<usize>()
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         let outputs = self.data.iter().map(|datum| {
             let shape = match datum.columns {
