@@ -20,6 +20,9 @@ const DEFAULTS: [(&str, Value); 4] = [
     ("record_stability_info", Value::Bool(false)),
 ];
 
+/// Parameters of Adam of which the same holds.
+const NEWER_ADAM: [&str; 2] = ["weight_decay", "grad_clip_norm"];
+
 /// What a comparison looks past.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tolerance {
@@ -151,6 +154,9 @@ fn normal(body: &Value, tolerance: Tolerance) -> Value {
             if default {
                 object.remove(*field);
             }
+        }
+        if let Some(adam) = object.get_mut("adam_params").and_then(Value::as_object_mut) {
+            adam.retain(|name, value| !(NEWER_ADAM.contains(&name.as_str()) && value.as_f64() == Some(0.0)));
         }
         if let Some(tags) = object.get_mut("tags").and_then(Value::as_array_mut) {
             tags.sort_by_key(ToString::to_string);
