@@ -9,7 +9,7 @@ mod rl;
 #[path = "../../examples/sft/training.rs"]
 mod sft;
 
-use tinkex_client::{ByteTokenizer, FinishReason, ServiceClient, TrainingClient};
+use tinkex_client::{ByteTokenizer, FinishReason, ServiceClient, Tokenizer as _, TrainingClient};
 use tinkex_testkit::FakeServer;
 
 use crate::harness::{self, MODEL};
@@ -80,6 +80,13 @@ async fn dpo_follows_every_preference() {
     let (_service, trainer) = trainer(&server, dpo::RANK).await;
     let data = dpo::data(&ByteTokenizer).unwrap();
     assert_eq!(data.len(), 2 * dpo::PAIRS.len());
+    for (pair, [question, preferred, rejected]) in data.chunks(2).zip(dpo::PAIRS) {
+        for (datum, answer) in pair.iter().zip([preferred, rejected]) {
+            // The last character is a target only.
+            let read = ByteTokenizer.decode(&datum.model_input.tokens().collect::<Vec<_>>()).unwrap();
+            assert_eq!(read, format!("{question}{}", &answer[..answer.len() - 1]));
+        }
+    }
     let before = dpo::score(&trainer, data.clone()).await.unwrap();
     let mut heard = 0;
     let steps = dpo::train(&trainer, data.clone(), dpo::learning_rate(true), |_| heard += 1).await.unwrap();
