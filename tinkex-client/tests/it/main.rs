@@ -19,4 +19,5 @@ mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 mod training;
+mod training_dialects;
 mod workflow;
