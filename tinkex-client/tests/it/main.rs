@@ -20,4 +20,5 @@ mod soak;
 mod tokenizer;
 mod training;
 mod training_dialects;
+mod training_regressions;
 mod workflow;
