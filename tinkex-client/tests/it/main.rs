@@ -20,5 +20,6 @@ mod soak;
 mod tokenizer;
 mod training;
 mod training_dialects;
+mod training_interleavings;
 mod training_regressions;
 mod workflow;
