@@ -43,22 +43,24 @@ pub(super) fn nothing_counts_twice(plan: &Plan, outcome: &Outcome) {
     let Outcome { entries, run, .. } = outcome;
     assert!(ledger::all_different(ledger::gradients(entries)), "{entries:?}");
     assert!(ledger::all_different(ledger::looks(entries)), "{entries:?}");
-    let of = |pick: fn(&Entry) -> Option<String>| {
-        entries.iter().filter_map(|(_, entry)| pick(entry)).collect::<Vec<_>>()
+    let of = |pick: fn(&Entry) -> Option<String>| -> Vec<String> {
+        entries.iter().filter_map(|(_, entry)| pick(entry)).collect()
     };
-    let steps = of(|entry| if let Entry::Step(rate) = entry { Some(rate.to_string()) } else { None });
+    let steps = of(|entry| match entry {
+        Entry::Step(rate) => Some(rate.to_string()),
+        _ => None,
+    });
     let taken = steps.len() as u64;
     assert!(run.steps == taken || plan.has_fates() && run.steps < taken, "{} of {taken} steps", run.steps);
-    assert!(ledger::all_different(steps));
-    assert!(ledger::all_different(of(|entry| if let Entry::Saved(name) = entry {
-        Some(name.clone())
-    } else {
-        None
-    })));
-    assert!(ledger::all_different(of(|entry| match entry {
+    let saved = of(|entry| match entry {
+        Entry::Saved(name) => Some(name.clone()),
+        _ => None,
+    });
+    let published = of(|entry| match entry {
         Entry::Published(number) => Some(number.to_string()),
         _ => None,
-    })));
+    });
+    assert!([steps, saved, published].into_iter().all(ledger::all_different), "{entries:?}");
 }
 
 /// What a handle said of its operation is what the server knows of it.
@@ -68,7 +70,7 @@ pub(super) fn ends_are_true(plan: &Plan, outcome: &Outcome) {
     for ((n, call), end) in (1..).zip(&plan.calls).zip(&outcome.ends) {
         let of = |marks: &BTreeSet<Mark>| marks.iter().filter(|(call, _)| *call == n).count();
         let named = outcome.entries.iter().any(|(_, entry)| ledger::call_of(entry) == Some(n));
-        // How much of the operation was taken in, and how much there is; none where that is not known.
+        // How much of the operation was taken in, and how much there is.
         let (taken, whole) = match call.action {
             Action::Backward(count) | Action::Custom { data: count, .. } => (of(&gradients), count),
             Action::Nonsense => (of(&gradients), 2),
