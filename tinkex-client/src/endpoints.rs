@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tinkex_http::{ApiRequest, CallClass, HttpClient, HttpError, RetryPolicy};
 use tinkex_types::{
-    CancelFutureRequest, ClientConfig, ClientConfigRequest, CreateSamplingSessionRequest,
-    CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse, DynamicConfig,
-    FinishSessionRequest, GetSamplerResponse, Health, HeartbeatRequest, JoinSamplingSessionRequest,
-    JoinSamplingSessionResponse, PROTOCOL_SDK_VERSION, ServerCapabilities,
+    CancelFutureRequest, ClientConfig, ClientConfigRequest, CopyWeightsRequest, CopyWeightsResult,
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
+    DynamicConfig, FinishSessionRequest, GetInfoRequest, GetSamplerResponse, Health, HeartbeatRequest,
+    JoinSamplingSessionRequest, JoinSamplingSessionResponse, ModelInfo, PROTOCOL_SDK_VERSION,
+    ServerCapabilities, WeightsInfo, WeightsInfoRequest,
 };
 
 use crate::Error;
@@ -31,13 +32,13 @@ fn is_missing(error: &HttpError) -> bool {
     error.status() == Some(404)
 }
 
-/// The start-up flags. A server without the endpoint has none (OPEN_SERVERS, row 14).
-pub(crate) async fn client_config(http: &HttpClient) -> Result<ClientConfig, Error> {
+/// The start-up flags; none where the server has no such endpoint (OPEN_SERVERS, row 14).
+pub(crate) async fn client_config(http: &HttpClient) -> Result<Option<ClientConfig>, Error> {
     let body = ClientConfigRequest { sdk_version: PROTOCOL_SDK_VERSION };
     let request = ApiRequest::post_json("client/config", "/api/v1/client/config", &body)?;
     match http.send(&request.class(CallClass::Control)).await {
-        Ok(response) => Ok(response.json()?),
-        Err(error) if is_missing(&error) => Ok(ClientConfig::default()),
+        Ok(response) => Ok(Some(response.json()?)),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -95,15 +96,53 @@ pub(crate) async fn finish_session(
 pub(crate) async fn create_sampling_session(
     http: &HttpClient,
     body: &CreateSamplingSessionRequest,
+    method: &'static str,
 ) -> Result<CreateSamplingSessionResponse, Error> {
     let request = ApiRequest::post_json("create_sampling_session", "/api/v1/create_sampling_session", body)?;
-    let request = on_behalf_of(request, "ServiceClient.create_sampling_client");
-    Ok(http.send(&request).await?.json()?)
+    Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
 }
 
-pub(crate) async fn get_sampler(http: &HttpClient, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
+pub(crate) async fn get_sampler(
+    http: &HttpClient,
+    sampler_id: &str,
+    method: &'static str,
+) -> Result<GetSamplerResponse, Error> {
     let request = ApiRequest::get("samplers", format!("/api/v1/samplers/{}", escaped(sampler_id)));
-    let request = on_behalf_of(request, "ServiceClient.create_sampling_client");
+    Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
+}
+
+pub(crate) async fn get_info(
+    http: &HttpClient,
+    model_id: &str,
+    method: &'static str,
+) -> Result<ModelInfo, Error> {
+    let body = GetInfoRequest::new(model_id);
+    let request = ApiRequest::post_json("get_info", "/api/v1/get_info", &body)?;
+    Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
+}
+
+pub(crate) async fn weights_info(
+    http: &HttpClient,
+    path: &str,
+    method: &'static str,
+) -> Result<WeightsInfo, Error> {
+    let body = WeightsInfoRequest { tinker_path: path };
+    let request = ApiRequest::post_json("weights_info", "/api/v1/weights_info", &body)?;
+    Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
+}
+
+/// Copies a checkpoint. One idempotency key over all attempts makes a repeated copy the same copy (REST C9).
+pub(crate) async fn copy_weights(
+    http: &HttpClient,
+    body: &CopyWeightsRequest,
+    access_token: Option<HeaderValue>,
+) -> Result<CopyWeightsResult, Error> {
+    const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-tinker-weights-access-token");
+    let request = ApiRequest::post_json("copy_weights", "/api/v1/copy_weights", body)?;
+    let mut request = on_behalf_of(request, "RestClient.copy_weights");
+    if let Some(token) = access_token {
+        request = request.header(ACCESS_TOKEN, token);
+    }
     Ok(http.send(&request).await?.json()?)
 }
 

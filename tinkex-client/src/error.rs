@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::{PollError, PollErrorKind, SessionPollError};
@@ -25,8 +26,15 @@ pub enum ErrorKind {
     /// The server accepted the work and it failed there.
     RequestFailed,
     /// The server insists on an order of sequence ids, and the one of this request is not the one it expects
-    /// ([`Error::expected_seq_id`]). The same request may be made again: it gets an id of its own.
+    /// ([`Error::expected_seq_id`]). The same request may be made again: it gets an id of its own. Of a training
+    /// operation, [`Error::effect`] says whether it may have been taken in before.
     SequenceConflict,
+    /// A custom loss failed, panicked, or returned what cannot be trained on. Its own error is the
+    /// [`source`](std::error::Error::source).
+    CustomLoss,
+    /// An operation called before this one failed in a way that forbids sending this one (PROTOCOL 13.2). Nothing was
+    /// sent; operations called after the failure work as usual.
+    Poisoned,
     /// The server no longer knows the promise (410).
     Expired,
     /// An answer could not be understood.
@@ -37,9 +45,25 @@ pub enum ErrorKind {
     TaskEnded,
 }
 
+/// What a failed training operation has done at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Nothing: the server took in no part of it.
+    Nothing,
+    /// Some chunks of the batch were taken in and count: their gradients are accumulated. The message names them.
+    Partial,
+    /// It was taken in; only its result is missing.
+    TakenIn,
+    /// It may have been taken in, wholly or in part.
+    Unknown,
+}
+
 /// What went wrong, with which request, after how many attempts, and what to do about it.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -51,7 +75,8 @@ struct Inner {
     elapsed: Duration,
     retryable: bool,
     expected_seq_id: Option<u64>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    effect: Option<Effect>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -67,11 +92,12 @@ impl Error {
             elapsed: Duration::ZERO,
             retryable: false,
             expected_seq_id: None,
+            effect: None,
             source: None,
         }))
     }
 
-    /// `what` names the client: service or sampling.
+    /// `what` names the client: service, sampling or training.
     pub(crate) fn closed(what: &str) -> Self {
         Self::new(
             ErrorKind::Closed,
@@ -117,6 +143,50 @@ impl Error {
         error
     }
 
+    /// A custom loss that failed, of its own accord or by what it returned.
+    pub(crate) fn custom_loss(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        let mut error =
+            Self::new(ErrorKind::CustomLoss, ErrorCategory::User, format!("custom loss: {cause}"));
+        error.0.source = Some(Arc::from(cause));
+        error
+    }
+
+    /// An operation that was not sent because of one called before it.
+    pub(crate) fn poisoned(cause: &Self) -> Self {
+        let message = format!("an operation called before it failed, so this one was not sent: {cause}");
+        let mut error = Self::new(ErrorKind::Poisoned, cause.category(), message);
+        error.0.effect = Some(Effect::Nothing);
+        error.0.source = Some(Arc::new(cause.clone()));
+        error
+    }
+
+    /// An answer that lacks what the operation is about.
+    pub(crate) fn incomplete(what: &str) -> Self {
+        Self::new(ErrorKind::Decode, ErrorCategory::Server, what)
+    }
+
+    /// Adds what the failure has left at the server, in words and as a value.
+    pub(crate) fn with_effect(mut self, effect: Effect, words: &str) -> Self {
+        self.0.effect = Some(effect);
+        self.0.message.push_str("; ");
+        self.0.message.push_str(words);
+        self
+    }
+
+    /// Puts words before the message.
+    pub(crate) fn prefixed(mut self, words: &str) -> Self {
+        self.0.message = format!("{words}: {}", self.0.message);
+        self
+    }
+
+    /// Adds words to the message.
+    pub(crate) fn noted(mut self, words: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(words);
+        self
+    }
+
     /// Says how often the sample was submitted before it was given up.
     pub(crate) fn submitted(mut self, times: u32) -> Self {
         if times > 1 {
@@ -145,7 +215,7 @@ impl Error {
         error.0.attempts = polls;
         error.0.elapsed = elapsed;
         error.0.request_id = Some(request_id.to_owned());
-        error.0.source = Some(source);
+        error.0.source = Some(Arc::from(source));
         error
     }
 
@@ -189,6 +259,12 @@ impl Error {
         self.0.expected_seq_id
     }
 
+    /// What a failed training operation has done at the server, where that is known to be one of the few things that can
+    /// be said; none for other errors.
+    pub fn effect(&self) -> Option<Effect> {
+        self.0.effect
+    }
+
     /// Whether the same request may succeed later. The clients have already repeated it as far as their policy
     /// allows, so wait before trying again.
     pub fn is_retryable(&self) -> bool {
@@ -204,7 +280,7 @@ impl Error {
 impl From<InvalidInput> for Error {
     fn from(input: InvalidInput) -> Self {
         let mut error = Self::new(ErrorKind::InvalidInput, ErrorCategory::User, input.to_string());
-        error.0.source = Some(Box::new(input));
+        error.0.source = Some(Arc::new(input));
         error
     }
 }
@@ -213,7 +289,7 @@ impl From<InvalidInput> for Error {
 impl From<TokenizerError> for Error {
     fn from(tokenizer: TokenizerError) -> Self {
         let mut error = Self::new(ErrorKind::InvalidInput, ErrorCategory::User, tokenizer.to_string());
-        error.0.source = Some(Box::new(tokenizer));
+        error.0.source = Some(Arc::new(tokenizer));
         error
     }
 }
@@ -221,7 +297,7 @@ impl From<TokenizerError> for Error {
 impl From<DecodeError> for Error {
     fn from(decode: DecodeError) -> Self {
         let mut error = Self::new(ErrorKind::Decode, ErrorCategory::Server, decode.to_string());
-        error.0.source = Some(Box::new(decode));
+        error.0.source = Some(Arc::new(decode));
         error
     }
 }
@@ -254,7 +330,7 @@ impl From<HttpError> for Error {
             }
             _ => false,
         };
-        error.0.source = Some(Box::new(http));
+        error.0.source = Some(Arc::new(http));
         error
     }
 }
@@ -268,7 +344,7 @@ impl From<SessionPollError> for Error {
         let mut error =
             Self::new(kind, category, format!("nothing was sent: {ended}; make a new sampling client"));
         error.0.status = status;
-        error.0.source = Some(Box::new(ended));
+        error.0.source = Some(Arc::new(ended));
         error
     }
 }
@@ -294,7 +370,7 @@ impl From<PollError> for Error {
             ErrorKind::RequestFailed => poll.category() != ErrorCategory::User,
             _ => false,
         };
-        error.0.source = Some(Box::new(poll));
+        error.0.source = Some(Arc::new(poll));
         error
     }
 }
@@ -316,9 +392,13 @@ impl fmt::Debug for Error {
 }
 
 impl StdError for Error {
-    /// The first cause whose text the message does not hold already, so that a printed chain says nothing twice.
+    /// The first cause whose text the message does not hold already, so that a printed chain says nothing twice. Of a
+    /// custom loss the error that it gave, which the caller may want back as what it is.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let mut cause = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        if self.0.kind == ErrorKind::CustomLoss {
+            return cause;
+        }
         while let Some(told) = cause.filter(|cause| self.0.message.contains(&cause.to_string())) {
             cause = told.source();
         }

@@ -17,11 +17,13 @@ use tokio::sync::OnceCell;
 use crate::cancellation::CancelQueue;
 use crate::configuration::{self, DynamicFlags};
 use crate::connection_places::ConnectionPlaces;
+use crate::custom_loss::CustomLosses;
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
 use crate::sampling::Sampler;
 use crate::session::{self, Session};
+use crate::training::TrainingDispatch;
 use crate::{Error, endpoints};
 
 /// What does not change while a holder lives.
@@ -30,6 +32,7 @@ pub(crate) struct HolderSettings {
     pub(crate) observers: ObserverSet,
     /// What the user set; without it the server's flags have a say.
     pub(crate) sampling_policy: Option<RetryPolicy>,
+    pub(crate) training_policy: Option<RetryPolicy>,
     pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) seed: Option<u64>,
     /// Where connections are bounded by the limit of open files.
@@ -60,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) dispatch: Arc<SampleDispatch>,
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
+    pub(crate) training: Arc<TrainingDispatch>,
+    pub(crate) custom_losses: CustomLosses,
     refresh: Option<OwnedTask>,
 }
 
@@ -84,7 +89,7 @@ impl Holder {
             .connection
             .get_or_try_init(|| async {
                 let config = endpoints::client_config(&self.http).await?;
-                if config.pjwt_auth_enabled {
+                if config.as_ref().is_some_and(|config| config.pjwt_auth_enabled) {
                     tracing::warn!("the server asks for the JWT exchange, which this version lacks; sending the key itself");
                 }
                 let dynamic = endpoints::dynamic_config(&self.http, true).await?;
@@ -108,22 +113,27 @@ impl Holder {
     /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
     pub(crate) fn join(&self, config: ClientConfig, flags: DynamicFlags, session_id: Arc<str>) {
         // A fresh holder has no connection yet, so this cannot fail.
-        let _ = self.connection.set(self.connect(config, flags, true, session_id));
+        let _ = self.connection.set(self.connect(Some(config), flags, true, session_id));
     }
 
     fn connect(
         &self,
-        config: ClientConfig,
+        sent: Option<ClientConfig>,
         flags: DynamicFlags,
         refreshes: bool,
         session_id: Arc<str>,
     ) -> Connection {
+        // Where the server says nothing, nothing says that it takes the chunks of a batch in any order.
+        let any_order = sent.as_ref().is_some_and(|config| config.parallel_fwdbwd_chunks);
+        let config = sent.unwrap_or_default();
         let http = &self.http;
         let gate = BackoffGate::for_key(&http.gate_key());
         Connection {
             session: Session::keep_alive(session_id, http.clone(), &self.runtime),
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
+            training: TrainingDispatch::new(config.fwdbwd_dispatch_bytes_semaphore_size, any_order),
+            custom_losses: CustomLosses::default(),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
             refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))
@@ -184,6 +194,11 @@ impl Holder {
 }
 
 impl Connection {
+    /// How long a billing pause is waited out, by the server's flags.
+    pub(crate) fn billing_pause(&self) -> Duration {
+        Duration::from_secs(self.config.billing_exception_max_pause_duration_sec)
+    }
+
     /// Ends the heartbeat and the refresh of the flags.
     fn end_tasks(&self) {
         self.session.end();

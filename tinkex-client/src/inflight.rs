@@ -18,15 +18,15 @@ pub struct InflightRequest {
     pub number: u64,
     /// What it is for.
     pub kind: RequestType,
-    /// The sampling session (or model) it belongs to.
+    /// The sampling session or model it belongs to; for the creation of a model, the base model.
     pub client_id: Arc<str>,
-    /// The promise, once the server has accepted the request.
+    /// The promise, once the server has accepted the request; the first of several.
     pub request_id: Option<Arc<str>>,
     /// How far it is.
     pub stage: Stage,
     /// How long ago it was started.
     pub age: Duration,
-    /// How often the server has been asked for the result.
+    /// How often the server has been asked for the result; the most of several promises.
     pub polls: u32,
     /// The last queue state that an answer carried.
     pub queue_state: Option<QueueState>,
@@ -38,7 +38,7 @@ pub struct InflightRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Waiting for a permit, before anything was sent.
+    /// Waiting for a permit, or for the turn among the operations of a training client, before anything was sent.
     Queued,
     /// Being sent, or waiting to be sent again.
     Submitting,
@@ -92,7 +92,7 @@ impl InflightTable {
             kind,
             client_id,
             started: Instant::now(),
-            promise: Mutex::new(None),
+            promises: Mutex::default(),
             stage: AtomicU8::new(Stage::Queued as u8),
             polls: AtomicU32::new(0),
             last: Mutex::new(None),
@@ -124,7 +124,7 @@ pub(crate) struct Row {
     kind: RequestType,
     client_id: Arc<str>,
     started: Instant,
-    promise: Mutex<Option<Arc<str>>>,
+    promises: Mutex<Vec<Arc<str>>>,
     stage: AtomicU8,
     polls: AtomicU32,
     last: Mutex<Option<(QueueState, Option<Arc<str>>)>>,
@@ -136,13 +136,23 @@ impl Row {
     }
 
     pub(crate) fn polling(&self, request_id: Arc<str>) {
-        *self.promise.lock().unwrap_or_else(PoisonError::into_inner) = Some(request_id);
+        self.set_promises(vec![request_id]);
+    }
+
+    pub(crate) fn set_promises(&self, request_ids: Vec<Arc<str>>) {
+        *self.promises.lock().unwrap_or_else(PoisonError::into_inner) = request_ids;
+        self.polls.store(0, Ordering::Relaxed);
         self.stage.store(Stage::Polling as u8, Ordering::Relaxed);
     }
 
-    /// The promise, once there is one.
+    /// The promise, once there is one; the first of several.
     pub(crate) fn request_id(&self) -> Option<Arc<str>> {
-        self.promise.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
+    /// The promises, once there are any.
+    pub(crate) fn request_ids(&self) -> Vec<Arc<str>> {
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often the server has been asked for the result.
@@ -178,7 +188,7 @@ impl Row {
 
 impl PollProgress for Row {
     fn polled(&self, iteration: u32) {
-        self.polls.store(iteration.saturating_add(1), Ordering::Relaxed);
+        self.polls.fetch_max(iteration.saturating_add(1), Ordering::Relaxed);
     }
 
     fn observed(&self, observation: &QueueStateChange) {

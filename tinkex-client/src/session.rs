@@ -25,6 +25,8 @@ pub(crate) struct Session {
     id: Arc<str>,
     /// Numbers the sampling sessions of this session, from 0 (PROTOCOL 10.4).
     next_sampling_session: AtomicU64,
+    /// Numbers the models of this session, from 0 (PROTOCOL 10.4).
+    next_model: AtomicU64,
     heartbeat: OwnedTask,
 }
 
@@ -32,7 +34,7 @@ impl Session {
     /// Takes charge of a session and begins its heartbeat.
     pub(crate) fn keep_alive(id: Arc<str>, http: HttpClient, runtime: &Handle) -> Self {
         let heartbeat = OwnedTask::spawn(runtime, beat(Arc::clone(&id), http));
-        Self { id, next_sampling_session: AtomicU64::new(0), heartbeat }
+        Self { id, next_sampling_session: AtomicU64::new(0), next_model: AtomicU64::new(0), heartbeat }
     }
 
     pub(crate) fn id(&self) -> &Arc<str> {
@@ -47,6 +49,11 @@ impl Session {
     /// The number of the next sampling session.
     pub(crate) fn draw_sampling_session_seq_id(&self) -> u64 {
         self.next_sampling_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of the next model.
+    pub(crate) fn draw_model_seq_id(&self) -> u64 {
+        self.next_model.fetch_add(1, Ordering::Relaxed)
     }
 }
 

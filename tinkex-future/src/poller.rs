@@ -113,6 +113,21 @@ impl<R> Poller<R> {
         }
     }
 
+    /// The same poller over another seam, such as one that says on whose behalf it asks. It shares what clones share.
+    #[must_use]
+    pub fn over<S>(self, retrieve: S) -> Poller<S> {
+        Poller {
+            retrieve,
+            policy: self.policy,
+            observer: self.observer,
+            client: self.client,
+            client_id: self.client_id,
+            budget: self.budget,
+            progress: self.progress,
+            shared: self.shared,
+        }
+    }
+
     /// Sets the limits.
     #[must_use]
     pub fn policy(mut self, policy: PollPolicy) -> Self {

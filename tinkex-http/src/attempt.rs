@@ -204,7 +204,11 @@ impl AttemptFailure {
     pub(crate) fn delivery(&self) -> Delivery {
         match self {
             Self::Transport(error) if error.kind() == TransportErrorKind::Connect => Delivery::NeverSent,
-            Self::Status(response) if response.status.is_client_error() && response.status != 408 => {
+            // 501 is the one server error that says what it did: nothing.
+            Self::Status(response)
+                if (response.status.is_client_error() && response.status != 408)
+                    || response.status == StatusCode::NOT_IMPLEMENTED =>
+            {
                 Delivery::Rejected
             }
             Self::Transport(_) | Self::Status(_) => Delivery::Uncertain,

@@ -37,6 +37,20 @@ pub trait AttemptGate: Send + Sync {
     }
 }
 
+impl<T: AttemptGate + ?Sized> AttemptGate for Arc<T> {
+    fn admit(&self) -> Admission<'_> {
+        T::admit(self)
+    }
+
+    fn throttled(&self, hint: Option<Duration>) {
+        T::throttled(self, hint);
+    }
+
+    fn refused(&self, refusal: &Refusal<'_>) -> Ruling {
+        T::refused(self, refusal)
+    }
+}
+
 /// An answer with an error status, as a gate gets to see it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

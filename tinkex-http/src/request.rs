@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use tinkex_types::InvalidInput;
 
-use crate::{AttemptGate, CallClass, RetryPolicy};
+use crate::{AttemptGate, CallClass, RetryPolicy, content_encoding};
 
 /// A request to the service. The body is encoded once; every attempt sends the same bytes under the same idempotency
 /// key (F-14).
@@ -163,6 +163,16 @@ impl ApiRequest {
     pub fn any_status(mut self) -> Self {
         self.any_status = true;
         self
+    }
+
+    /// Compresses the body with zstd, at the default level, and says so. Done here, once for all attempts. Without
+    /// the feature `zstd` the request stays as it is.
+    #[must_use]
+    pub fn compressed(self) -> Self {
+        match content_encoding::compress(&self.body) {
+            Some((body, encoding)) => Self { body, ..self }.header(http::header::CONTENT_ENCODING, encoding),
+            None => self,
+        }
     }
 
     /// Says whether a 409 may pass when tried again. Default true.

@@ -1,5 +1,7 @@
 //! Generous readers for fields that servers spell differently.
 
+use std::collections::BTreeMap;
+
 use serde::de::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -20,4 +22,14 @@ where
 {
     let value = Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// Numbers by name. Null is none at all, a null number is NaN, and what is no number is left out.
+pub(crate) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let members = Option::<BTreeMap<String, Value>>::deserialize(deserializer)?.unwrap_or_default();
+    let number = |value: Value| match value {
+        Value::Null => Some(f64::NAN),
+        value => value.as_f64(),
+    };
+    Ok(members.into_iter().filter_map(|(name, value)| Some((name, number(value)?))).collect())
 }

@@ -23,17 +23,30 @@
 
 mod capabilities;
 mod chunk;
+mod chunking;
 mod config;
+pub mod custom_loss;
+mod datum;
 mod decode_error;
 mod error_category;
 mod estimate;
+mod forward_backward;
+mod forward_backward_output;
 mod invalid_input;
 mod lenient;
+mod loss_fn;
+mod metrics;
+mod model;
 mod model_input;
 mod observer;
+mod optimizer;
+mod plain_value;
 mod promise;
 pub mod proto;
+mod protobuf_writer;
+mod provenance;
 mod queue_state;
+mod repeated;
 mod request_type;
 mod retrieve;
 mod sample_request;
@@ -42,22 +55,41 @@ mod sampler_handle;
 mod sampling_params;
 mod sampling_session;
 mod session;
+mod sparse;
 mod telemetry;
 mod tensor;
 mod tinker_path;
 mod tokenizer;
 mod tokens;
+mod weights;
 
 pub use capabilities::{Health, ServerCapabilities, SupportedModel};
 pub use chunk::{AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, ImageFormat};
+pub use chunking::{ChunkLimits, chunk_ranges};
 pub use config::{ClientConfig, ClientConfigRequest, DynamicConfig};
+pub use custom_loss::{
+    CreateCustomLossRequest, CreateCustomLossResult, CustomLoss, CustomLossInput, CustomLossOutcome,
+    LossGraph, LossGraphError, LossOutput, Rank,
+};
+pub use datum::{Datum, LossFnInputs};
 pub use decode_error::DecodeError;
 pub use error_category::ErrorCategory;
 pub use estimate::SAMPLE_BYTES_PER_TOKEN;
+pub use forward_backward::ForwardBackwardBody;
+pub use forward_backward_output::{ForwardBackwardOutput, LossFnOutput};
 pub use invalid_input::InvalidInput;
+pub use loss_fn::{CispoConfig, DroConfig, Loss, LossConfigValue, LossFn, LossFnConfig, PpoConfig};
+pub use metrics::{MetricValue, Metrics};
+pub use model::{
+    CreateModelRequest, CreateModelResult, GetInfoRequest, LoraConfig, ModelData, ModelInfo, OptimizerConfig,
+    UnloadModelRequest, UnloadModelResult, WeightsInfo, WeightsInfoRequest,
+};
 pub use model_input::ModelInput;
 pub use observer::{ClientKind, QueueStateChange, QueueStateObserver};
+pub use optimizer::{AdamParams, DimuonParams, OptimStepBody, OptimStepResult, OptimizerParams};
+pub use plain_value::PlainValue;
 pub use promise::Promise;
+pub use provenance::ProvenanceSpan;
 pub use queue_state::QueueState;
 pub use request_type::RequestType;
 pub use retrieve::{
@@ -80,6 +112,12 @@ pub use tensor::{CsrIndices, DType, TensorData, TensorValues};
 pub use tinker_path::{CheckpointKind, TinkerPath};
 pub use tokenizer::{ByteTokenizer, SpecialTokens, Tokenizer, TokenizerError};
 pub use tokens::Tokens;
+pub use weights::{
+    CheckpointMetadata, CopyWeightsRequest, CopyWeightsResult, ExternalWeights, LoadTarget,
+    LoadWeightsRequest, LoadWeightsResult, MAX_TTL_SECONDS, MIN_TTL_SECONDS, SamplerWeightsKind,
+    SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult,
+    SaveWeightsRequest, SavedWeights,
+};
 
 /// The SDK version this client speaks for: the release whose wire behaviour it follows. Servers gate features by it
 /// (PROTOCOL 5.1), so it is the protocol's version, not this crate's.

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, Tokenizer, TokenizerError, Tokens};
+use crate::{
+    AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, InvalidInput, Tokenizer, TokenizerError, Tokens,
+};
 
 /// What a model reads: chunks of text, images and audio, in order. Cloning shares the buffers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +78,35 @@ impl ModelInput {
                 _ => &[],
             })
             .copied()
+    }
+
+    /// Checks what can be known of the chunks before sending; `field` is what errors call the input.
+    pub(crate) fn check_chunks(&self, field: &'static str) -> Result<(), InvalidInput> {
+        for chunk in &self.chunks {
+            match chunk {
+                // A fold over the signs takes many tokens at a time; a search takes one.
+                Chunk::EncodedText { tokens } if tokens.iter().fold(0, |signs, token| signs | token) < 0 => {
+                    if let Some(token) = tokens.iter().find(|t| **t < 0) {
+                        let problem = format!("must not contain the negative token {token}");
+                        return Err(InvalidInput::new(field, problem));
+                    }
+                }
+                Chunk::Image(image) if image.data.is_empty() => {
+                    return Err(InvalidInput::new(field, "must not contain an image without bytes"));
+                }
+                Chunk::ImageAssetPointer(pointer) if pointer.location.trim().is_empty() => {
+                    return Err(InvalidInput::new(
+                        field,
+                        "must not contain an image asset without a location",
+                    ));
+                }
+                Chunk::Audio(audio) if audio.shape().is_none() => {
+                    return Err(InvalidInput::new(field, "contains audio whose DMel header is malformed"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// True where there is nothing to read: no chunk, or only text chunks without tokens.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Chunk, DType, InvalidInput, ModelInput, SamplingParams, TensorData};
+use crate::{DType, InvalidInput, ModelInput, SamplingParams, TensorData};
 
 /// One sampling request (PROTOCOL 15.2).
 ///
@@ -116,31 +116,7 @@ impl SampleRequest {
         if self.prompt.is_empty() {
             return Err(InvalidInput::new("prompt", "must not be empty"));
         }
-        for chunk in self.prompt.chunks() {
-            match chunk {
-                Chunk::EncodedText { tokens } => {
-                    if let Some(token) = tokens.iter().find(|t| **t < 0) {
-                        return Err(InvalidInput::new(
-                            "prompt",
-                            format!("must not contain the negative token {token}"),
-                        ));
-                    }
-                }
-                Chunk::Image(image) if image.data.is_empty() => {
-                    return Err(InvalidInput::new("prompt", "must not contain an image without bytes"));
-                }
-                Chunk::ImageAssetPointer(pointer) if pointer.location.trim().is_empty() => {
-                    return Err(InvalidInput::new(
-                        "prompt",
-                        "must not contain an image asset without a location",
-                    ));
-                }
-                Chunk::Audio(audio) if audio.shape().is_none() => {
-                    return Err(InvalidInput::new("prompt", "contains audio whose DMel header is malformed"));
-                }
-                _ => {}
-            }
-        }
+        self.prompt.check_chunks("prompt")?;
         self.params.validate()?;
         if self.num_samples == 0 {
             return Err(InvalidInput::new("num_samples", "must be at least 1"));

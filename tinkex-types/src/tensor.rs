@@ -31,11 +31,17 @@ pub enum TensorValues {
 }
 
 impl TensorValues {
-    fn len(&self) -> usize {
+    /// How many elements.
+    pub fn len(&self) -> usize {
         match self {
             Self::Float32(values) => values.len(),
             Self::Int64(values) => values.len(),
         }
+    }
+
+    /// True where there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -107,6 +113,16 @@ impl TensorData {
             ));
         }
         Ok(Self { values, shape: Some(Arc::from([rows, columns])), csr: Some(csr) })
+    }
+
+    /// A single float, of no dimensions.
+    pub fn scalar_f32(value: f32) -> Self {
+        Self { values: TensorValues::Float32(Arc::from([value])), shape: Some(Arc::from([])), csr: None }
+    }
+
+    /// A tensor whose values are known to fill the shape.
+    pub(crate) fn of_parts(values: TensorValues, shape: Arc<[u64]>) -> Self {
+        Self { values, shape: Some(shape), csr: None }
     }
 
     /// The element type.
@@ -239,8 +255,24 @@ fn packed<T: Copy>(values: &[T], put: impl Fn(&mut BytesMut, T)) -> Bytes {
 }
 
 /// bfloat16 is the upper half of a float32, so NaN, infinities and -0 survive.
-fn widen_bfloat16(bits: [u8; 2]) -> f32 {
+pub(crate) fn widen_bfloat16(bits: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bits)) << 16)
+}
+
+/// A one-dimensional tensor.
+impl From<Vec<f32>> for TensorData {
+    fn from(values: Vec<f32>) -> Self {
+        let shape = Arc::from([values.len() as u64]);
+        Self::of_parts(TensorValues::Float32(values.into()), shape)
+    }
+}
+
+/// A one-dimensional tensor.
+impl From<Vec<i64>> for TensorData {
+    fn from(values: Vec<i64>) -> Self {
+        let shape = Arc::from([values.len() as u64]);
+        Self::of_parts(TensorValues::Int64(values.into()), shape)
+    }
 }
 
 impl fmt::Debug for TensorData {

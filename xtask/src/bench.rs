@@ -1,28 +1,26 @@
-//! `cargo xtask bench sampling`: CPU per sample of the client, side by side with a bare HTTP loop.
+//! `cargo xtask bench`: what the client costs, in release mode, side by side with a yardstick in the same run.
 
+use crate::command_line::Benchmark;
 use crate::process;
 use crate::test::CLIENT_FEATURES;
 use crate::workspace::Workspace;
 
-/// Runs the sampling benchmark in release mode with the user's arguments.
+/// Runs a benchmark with the user's arguments.
 ///
 /// # Errors
 ///
 /// When the program does not build or does not exit with success.
-pub(crate) fn run(workspace: &Workspace, extra: &[String]) -> Result<(), String> {
-    let mut command = workspace.cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "-p",
-        "tinkex-client",
-        "--example",
-        "bench_sampling",
-        "--no-default-features",
-        "--features",
-        CLIENT_FEATURES,
-        "--",
-    ]);
+pub(crate) fn run(workspace: &Workspace, benchmark: Benchmark, extra: &[String]) -> Result<(), String> {
+    let mut arguments = vec!["run", "--release", "--locked"];
+    match benchmark {
+        Benchmark::Sampling => {
+            arguments.extend(["-p", "tinkex-client", "--example", "bench_sampling"]);
+            arguments.extend(["--no-default-features", "--features", CLIENT_FEATURES]);
+        }
+        Benchmark::Wire => arguments.extend(["-p", "tinkex-types", "--example", "bench_wire"]),
+    }
+    arguments.push("--");
+    let mut command = workspace.cargo(&arguments);
     command.args(extra);
     process::run(&mut command).map(|_| ())
 }

@@ -10,12 +10,15 @@ const COMMANDS: &[[&str; 2]] = &[
     ],
     [
         "demo [-- ARGS]",
-        "sample against the embedded server; ARGS go to the program (--url URL, --model NAME)",
+        "sample and train against the embedded server; ARGS go to the program (--url URL, --model NAME)",
     ],
     ["lint", "formatting, clippy, docs, crate layering, banned crates, proto drift, source rules"],
     ["proto [--check]", "compile the protobuf schema into checked-in code; --check only compares"],
     ["conformance", "drive the fake server with the official Python SDK and check the values"],
-    ["bench [sampling] [-- ARGS]", "CPU per sample against a bare HTTP loop, in release mode"],
+    [
+        "bench [sampling|wire] [-- ARGS]",
+        "in release mode: CPU per sample against a bare HTTP loop, or encoding and decoding beside memcpy",
+    ],
     ["ci", "lint, test, demo and conformance, in this order, with timings"],
     ["help", "this table"],
 ];
@@ -38,10 +41,19 @@ pub(crate) enum Command {
     },
     /// Drive the fake server with the official Python SDK.
     Conformance,
-    /// Run the sampling benchmark with these arguments.
-    Bench(Vec<String>),
+    /// Run a benchmark with these arguments.
+    Bench(Benchmark, Vec<String>),
     /// Run what the continuous integration runs.
     Ci,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Benchmark {
+    /// The client's CPU per sample.
+    Sampling,
+    /// Encoding requests and decoding results.
+    Wire,
 }
 
 /// A part of the tests, selected by where a test lives.
@@ -103,9 +115,13 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
         },
         "conformance" if rest.is_empty() => Ok(Command::Conformance),
         "bench" => {
-            let rest = if rest.first() == Some(&"sampling") { &rest[1..] } else { &rest[..] };
+            let (benchmark, rest) = match rest.split_first() {
+                Some((&"sampling", rest)) => (Benchmark::Sampling, rest),
+                Some((&"wire", rest)) => (Benchmark::Wire, rest),
+                _ => (Benchmark::Sampling, &rest[..]),
+            };
             match rest.first() {
-                None | Some(&"--") => Ok(Command::Bench(after_separator(rest))),
+                None | Some(&"--") => Ok(Command::Bench(benchmark, after_separator(rest))),
                 Some(_) => Err(unexpected(name, rest)),
             }
         }
@@ -167,8 +183,10 @@ mod tests {
         let expected = vec!["--url".to_owned(), "http://localhost:1".to_owned()];
         assert_eq!(parsed("demo -- --url http://localhost:1"), Ok(Command::Demo(expected.clone())));
         assert_eq!(parsed("demo --url http://localhost:1"), Ok(Command::Demo(expected)));
-        assert_eq!(parsed("bench sampling -- --samples"), Ok(Command::Bench(vec!["--samples".to_owned()])));
-        assert_eq!(parsed("bench"), Ok(Command::Bench(Vec::new())));
+        let samples = vec!["--samples".to_owned()];
+        assert_eq!(parsed("bench sampling -- --samples"), Ok(Command::Bench(Benchmark::Sampling, samples)));
+        assert_eq!(parsed("bench"), Ok(Command::Bench(Benchmark::Sampling, Vec::new())));
+        assert_eq!(parsed("bench wire"), Ok(Command::Bench(Benchmark::Wire, Vec::new())));
     }
 
     #[test]

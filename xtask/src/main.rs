@@ -40,7 +40,7 @@ fn main() -> ExitCode {
             Command::Lint => lint::run(&workspace),
             Command::Proto { check } => proto::run(&workspace, check),
             Command::Conformance => conformance::run(&workspace),
-            Command::Bench(extra) => bench::run(&workspace, &extra),
+            Command::Bench(benchmark, extra) => bench::run(&workspace, benchmark, &extra),
             Command::Ci => ci::run(&workspace),
         }
     });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tinkex_future::{PollPolicy, Poller, SessionPoller};
+use tinkex_future::{PollPolicy, SessionPoller};
 use tinkex_http::RetryPolicy;
 use tinkex_types::{
     ClientKind, CreateSamplingSessionRequest, InvalidInput, QueueStateObserver, SAMPLER_BLOCK, SamplerHandle,
@@ -13,9 +13,9 @@ use tinkex_types::{
 use tokio::sync::Semaphore;
 
 use super::client::{Sampler, SamplingClient};
-use super::retrieve::{HttpRetrieve, HttpRetrieveMany};
 use super::sequence::SequenceIds;
 use crate::holder::{Connection, Holder};
+use crate::retrieve::{self, HttpRetrieveMany};
 use crate::{Error, endpoints};
 
 /// How often a sample is submitted anew after 410, by default.
@@ -23,31 +23,46 @@ const RESUBMISSIONS: u32 = 10;
 /// How long submissions are repeated over failures that may pass, since the first of them, by default.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
+/// What every sampling client can be told at its making.
+#[derive(Debug, Default)]
+pub(crate) struct SamplerOptions {
+    pub(crate) max_in_flight: Option<usize>,
+    pub(crate) retry_policy: Option<RetryPolicy>,
+    pub(crate) poll_policy: Option<PollPolicy>,
+    pub(crate) observers: Vec<Arc<dyn QueueStateObserver>>,
+}
+
 /// Builds a [`SamplingClient`], from a base model or from a `tinker://` path (PROTOCOL 15.1, 15.7).
 #[derive(Debug)]
 pub struct SamplingClientBuilder {
     holder: Arc<Holder>,
     base_model: Option<String>,
     model_path: Option<String>,
-    max_in_flight: Option<usize>,
-    retry_policy: Option<RetryPolicy>,
-    poll_policy: Option<PollPolicy>,
-    observers: Vec<Arc<dyn QueueStateObserver>>,
+    options: SamplerOptions,
     record_stability_info: bool,
+    /// The public method on whose behalf the client is created (PROTOCOL 5.1).
+    method: &'static str,
 }
 
 impl SamplingClientBuilder {
     pub(crate) fn new(holder: Arc<Holder>) -> Self {
+        Self::with_options(holder, SamplerOptions::default())
+    }
+
+    pub(crate) fn with_options(holder: Arc<Holder>, options: SamplerOptions) -> Self {
         Self {
             holder,
             base_model: None,
             model_path: None,
-            max_in_flight: None,
-            retry_policy: None,
-            poll_policy: None,
-            observers: Vec::new(),
+            options,
             record_stability_info: false,
+            method: "ServiceClient.create_sampling_client",
         }
+    }
+
+    pub(crate) fn on_behalf_of(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
     }
 
     /// Samples from a base model, such as `Qwen/Qwen3-8B`.
@@ -68,28 +83,28 @@ impl SamplingClientBuilder {
     /// (2,000 by default) still holds. More wait their turn.
     #[must_use]
     pub fn max_in_flight(mut self, samples: usize) -> Self {
-        self.max_in_flight = Some(samples);
+        self.options.max_in_flight = Some(samples);
         self
     }
 
     /// Sets how submissions are repeated. Default: the service client's.
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.retry_policy = Some(policy);
+        self.options.retry_policy = Some(policy);
         self
     }
 
     /// Sets how results are waited for. Default: the service client's.
     #[must_use]
     pub fn poll_policy(mut self, policy: PollPolicy) -> Self {
-        self.poll_policy = Some(policy);
+        self.options.poll_policy = Some(policy);
         self
     }
 
     /// Adds an observer of this client's queue states, besides the service client's and the built-in pause log.
     #[must_use]
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
+        self.options.observers.push(Arc::new(observer));
         self
     }
 
@@ -106,7 +121,7 @@ impl SamplingClientBuilder {
         if base_model == Some("") {
             return Err(InvalidInput::new("base_model", "must not be empty").into());
         }
-        if self.max_in_flight == Some(0) {
+        if self.options.max_in_flight == Some(0) {
             return Err(InvalidInput::new("max_in_flight", "must be at least 1").into());
         }
         if let Some(path) = &self.model_path {
@@ -121,48 +136,48 @@ impl SamplingClientBuilder {
             model_path: self.model_path.clone(),
             kind: "create_sampling_session",
         };
-        let created = endpoints::create_sampling_session(&holder.http, &request).await?;
+        let created = endpoints::create_sampling_session(&holder.http, &request, self.method).await?;
         let base_model = match request.base_model {
             Some(base_model) => base_model,
-            None => endpoints::get_sampler(&holder.http, &created.sampling_session_id).await?.base_model,
+            None => {
+                endpoints::get_sampler(&holder.http, &created.sampling_session_id, self.method)
+                    .await?
+                    .base_model
+            }
         };
         Ok(self.assemble(connection, created.sampling_session_id.into(), base_model, 0))
     }
 
     /// Puts a sampler together; `clone_id` says from which block its sequence ids come.
-    fn assemble(
+    pub(crate) fn assemble(
         self,
         connection: &Connection,
         sampling_session_id: Arc<str>,
         base_model: String,
         clone_id: u64,
     ) -> SamplingClient {
-        let holder = self.holder;
+        let Self { holder, options, record_stability_info, .. } = self;
         let settings = &holder.settings;
         let config = &connection.config;
         let fresh = settings.observers.for_another_client();
         let observers =
-            Arc::new(self.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
+            Arc::new(options.observers.into_iter().fold(fresh, |set, observer| set.with_observer(observer)));
         let announced = config.sample_use_retrieve_futures;
-        let billing_pause = Duration::from_secs(config.billing_exception_max_pause_duration_sec);
-        let poll_policy = self
-            .poll_policy
-            .or(settings.poll_policy)
-            .unwrap_or_else(|| PollPolicy::default().billing_pause(billing_pause));
-        let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), "SamplingClient.sample"))
-            .policy(poll_policy)
-            .observer(Arc::clone(&observers) as _)
-            .client(ClientKind::Sampling, Arc::clone(&sampling_session_id))
-            .payload_budget(Arc::clone(&connection.payload_budget));
-        let poller = match settings.seed {
-            Some(seed) => poller.seed(seed),
-            None => poller,
-        };
+        let billing_pause = connection.billing_pause();
+        let poller = retrieve::poller(
+            &holder,
+            connection,
+            &observers,
+            ClientKind::Sampling,
+            &sampling_session_id,
+            options.poll_policy,
+            "SamplingClient.sample",
+        );
         // PROTOCOL 4.1: the session poller and sample_no_retries both lift the server's limit on samples in flight.
         let server_limit = (!announced && !config.sample_no_retries)
             .then(|| usize::try_from(config.sample_max_concurrent_requests).unwrap_or(usize::MAX).max(1));
-        let limit = [server_limit, self.max_in_flight].into_iter().flatten().min();
-        let submit_policy = self
+        let limit = [server_limit, options.max_in_flight].into_iter().flatten().min();
+        let submit_policy = options
             .retry_policy
             .or_else(|| settings.sampling_policy.clone())
             .unwrap_or_else(|| RetryPolicy::patient(PATIENCE).billing_pause(billing_pause));
@@ -172,7 +187,11 @@ impl SamplingClientBuilder {
         };
         let announcements = announced.then(|| {
             let many = HttpRetrieveMany::new(holder.http.clone(), Arc::clone(&sampling_session_id), clone_id);
-            SessionPoller::new(many, holder.runtime.clone()).billing_pause(poll_policy.billing_pause)
+            let pause = options
+                .poll_policy
+                .or(settings.poll_policy)
+                .map_or(billing_pause, |policy| policy.billing_pause);
+            SessionPoller::new(many, holder.runtime.clone()).billing_pause(pause)
         });
         SamplingClient::new(Sampler {
             session_id: Arc::clone(connection.session.id()),
@@ -185,7 +204,7 @@ impl SamplingClientBuilder {
             observers,
             in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
             submit_policy,
-            record_stability_info: self.record_stability_info,
+            record_stability_info,
             closed: AtomicBool::new(false),
             resubmissions,
             holder,

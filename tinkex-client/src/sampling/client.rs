@@ -16,11 +16,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::handle::SampleHandle;
 use super::lifecycle::{self, Start};
-use super::retrieve::{HttpRetrieve, HttpRetrieveMany};
 use super::sequence::SequenceIds;
 use crate::Error;
 use crate::dispatch::SampleDispatch;
 use crate::holder::Holder;
+use crate::retrieve::{HttpRetrieve, HttpRetrieveMany};
 
 /// Samples from one model, or from one set of weights. A cheap clone, `Send + Sync`; clones share the sampling
 /// session, its sequence ids, its limits and its pause log.

@@ -7,22 +7,25 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tinkex_future::{PromiseRef, SessionPoller};
-use tinkex_http::{ApiRequest, CallClass, Delivery, HttpError, HttpErrorKind, StopSignal};
-use tinkex_types::{Promise, RequestType, SampleRequest, SampleResponse};
+use tinkex_http::{
+    ApiRequest, AttemptGate, CallClass, Delivery, HttpError, HttpErrorKind, Refusal, StopSignal,
+};
+use tinkex_types::{ClientKind, Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::client::{SampleOptions, Sampler};
 use super::result::{self, Expectations};
-use super::submission::{SubmissionGate, expected_seq_id};
 use crate::Error;
+use crate::dispatch::SampleGate;
 use crate::endpoints::on_behalf_of;
 use crate::inflight::{InflightEntry, Row};
+use crate::submission_gate::{SubmissionGate, Submitter, expected_seq_id};
 
 /// Where a sample begins.
 pub(crate) enum Start {
@@ -189,7 +192,7 @@ impl Sampler {
         let begun = Instant::now();
         let seq_id = self.sequence.draw();
         let gate = self.gate(request, seq_id, row);
-        let outgoing = match self.outgoing(request, seq_id, Arc::clone(&gate)) {
+        let outgoing = match self.outgoing(request, seq_id, Arc::clone(&gate) as _) {
             Ok(outgoing) => outgoing,
             Err(error) => {
                 self.sequence.give_back(seq_id);
@@ -219,22 +222,32 @@ impl Sampler {
         Ok((promise, accepted))
     }
 
-    fn gate(&self, request: &SampleRequest, seq_id: u64, row: &Arc<Row>) -> Arc<SubmissionGate> {
-        Arc::new(SubmissionGate {
-            limits: self.dispatch.gate_for(request.prompt.sample_bytes()),
-            seq_id,
-            sampling_session_id: Arc::clone(&self.sampling_session_id),
+    fn gate(
+        &self,
+        request: &SampleRequest,
+        seq_id: u64,
+        row: &Arc<Row>,
+    ) -> Arc<SubmissionGate<SampleGate, impl Fn(&Refusal<'_>) -> bool + Send + Sync + use<>>> {
+        let submitter = Submitter {
+            client: ClientKind::Sampling,
+            client_id: Arc::clone(&self.sampling_session_id),
+            kind: RequestType::Sample,
             observers: Arc::clone(&self.observers),
             row: Arc::clone(row),
-            told: Mutex::new(None),
-        })
+        };
+        // An id that is ahead of its turn comes into its turn; one that is behind never does.
+        let used_up = move |refusal: &Refusal<'_>| {
+            refusal.status == 409 && expected_seq_id(refusal.body).is_some_and(|expected| expected > seq_id)
+        };
+        let limits = self.dispatch.gate_for(request.prompt.sample_bytes());
+        Arc::new(SubmissionGate::new(limits, submitter, used_up))
     }
 
     fn outgoing(
         &self,
         request: &SampleRequest,
         seq_id: u64,
-        gate: Arc<SubmissionGate>,
+        gate: Arc<dyn AttemptGate>,
     ) -> Result<ApiRequest, Error> {
         const BACKPRESSURE: HeaderName = HeaderName::from_static("x-tinker-sampling-backpressure");
         // Large enough for most prompts, so that the text is written in one go.

@@ -5,12 +5,11 @@ mod client;
 mod handle;
 mod lifecycle;
 mod result;
-mod retrieve;
 mod sequence;
-mod submission;
 
 pub use builder::SamplingClientBuilder;
-pub(crate) use builder::open;
+pub(crate) use builder::{SamplerOptions, open};
 pub(crate) use client::Sampler;
 pub use client::{SampleOptions, SamplingClient};
 pub use handle::SampleHandle;
+pub(crate) use sequence::SequenceIds;

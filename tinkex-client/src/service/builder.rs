@@ -38,6 +38,7 @@ pub struct ServiceClientBuilder {
     queue_log: QueueLog,
     retry_policy: Option<RetryPolicy>,
     sampling_policy: Option<RetryPolicy>,
+    training_policy: Option<RetryPolicy>,
     poll_policy: Option<PollPolicy>,
     seed: Option<u64>,
     lazy: bool,
@@ -144,13 +145,15 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sets how calls are repeated. Default: 10 retries within 5 minutes; for samples, without a limit of count until
-    /// a failure has lasted 30 minutes. [`RetryPolicy::none`] makes every call, the submission of samples included, a
-    /// single attempt; results are still polled for ([`poll_policy`](Self::poll_policy)). A policy set here also
-    /// overrides the server's limit on billing pauses, and its count caps how often a lost sample is submitted anew.
+    /// Sets how calls are repeated. Default: 10 retries within 5 minutes; for samples and the operations of training
+    /// clients, without a limit of count until a failure has lasted 30 minutes. [`RetryPolicy::none`] makes every call,
+    /// those submissions included, a single attempt; results are still polled for ([`poll_policy`](Self::poll_policy)).
+    /// A policy set here also overrides the server's limit on billing pauses, and its count caps how often a lost sample
+    /// is submitted anew.
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.sampling_policy = Some(policy.clone());
+        self.training_policy = Some(policy.clone());
         self.retry_policy = Some(policy);
         self
     }
@@ -273,6 +276,7 @@ impl ServiceClientBuilder {
                 session_request,
                 observers,
                 sampling_policy: self.sampling_policy,
+                training_policy: self.training_policy,
                 poll_policy: self.poll_policy,
                 seed: self.seed,
                 connection_places,

@@ -5,10 +5,13 @@ mod builder;
 use std::sync::Arc;
 
 pub use builder::ServiceClientBuilder;
-use tinkex_types::{FinishReason, ServerCapabilities};
+use tinkex_types::{DecodeError, FinishReason, ServerCapabilities, TinkerPath};
 
 use crate::holder::Holder;
-use crate::{Error, InflightRequest, RestClient, SamplingClientBuilder};
+use crate::{
+    CopyWeights, Error, FromStateBuilder, InflightRequest, RestClient, SamplingClientBuilder,
+    TrainingClientBuilder, endpoints,
+};
 
 /// The entry to a Tinker service. A cheap clone, `Send + Sync`; clones share one session.
 ///
@@ -18,7 +21,7 @@ use crate::{Error, InflightRequest, RestClient, SamplingClientBuilder};
 /// [`close`](Self::close) tells the server that the session is over.
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
-    holder: Arc<Holder>,
+    pub(crate) holder: Arc<Holder>,
 }
 
 impl ServiceClient {
@@ -43,6 +46,37 @@ impl ServiceClient {
     /// Starts a builder of a sampling client.
     pub fn sampling_client(&self) -> SamplingClientBuilder {
         SamplingClientBuilder::new(Arc::clone(&self.holder))
+    }
+
+    /// Starts a builder of a training client: a new low-rank adapter over `base_model` (PROTOCOL 11.1).
+    pub fn lora_training_client(&self, base_model: impl Into<String>) -> TrainingClientBuilder {
+        TrainingClientBuilder::new(Arc::clone(&self.holder), base_model.into())
+    }
+
+    /// Starts a builder of a training client that goes on from the weights of a checkpoint; the optimizer begins anew
+    /// (PROTOCOL 14).
+    pub fn training_client_from_state(&self, path: impl Into<String>) -> FromStateBuilder {
+        FromStateBuilder::new(Arc::clone(&self.holder), path.into(), false)
+    }
+
+    /// Starts a builder of a training client that goes on from a checkpoint, the optimizer's state included (PROTOCOL
+    /// 14).
+    pub fn training_client_from_state_with_optimizer(&self, path: impl Into<String>) -> FromStateBuilder {
+        FromStateBuilder::new(Arc::clone(&self.holder), path.into(), true)
+    }
+
+    /// Copies a checkpoint into a project, by default the one of this client, and gives the path of the copy (PROTOCOL
+    /// 14). The copy shares its storage with the source.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no project or the life is
+    /// out of range; otherwise what the server says.
+    pub async fn copy_weights(&self, copy: impl Into<CopyWeights>) -> Result<TinkerPath, Error> {
+        self.holder.check_open()?;
+        let project = self.holder.settings.session_request.project_id.as_deref();
+        let (request, token) = copy.into().request(project)?;
+        let copied = endpoints::copy_weights(&self.holder.http, &request, token).await?;
+        copied.tinker_path.parse().map_err(|e| DecodeError::new("the path of the copy", e).into())
     }
 
     /// A client of the REST part of the API. It needs no session.

@@ -4,9 +4,11 @@
 
 mod cancellation;
 mod concurrency;
+mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;
+mod examples;
 mod golden;
 mod harness;
 mod inputs;
@@ -16,4 +18,5 @@ mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
+mod training;
 mod workflow;

@@ -1,15 +1,19 @@
 //! `asample` and `cancel_future`: taking samples in and calling them off (PROTOCOL 15.2–15.8).
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::product::Product;
+use super::promises::Work;
 use super::refusal::Refusal;
 use super::routes::{body, object};
 use super::sample_request::SampleRequest;
 use super::sessions::text;
-use super::state::{CLONE_BLOCK, Records, State};
+use super::state::{CLONE_BLOCK, Records, Sampler, State};
 use super::{SamplingOrder, Service};
-use crate::model::stable_hash;
+use crate::model::{LanguageModel, stable_hash};
 use crate::{Received, Reply};
 
 impl Service {
@@ -23,7 +27,7 @@ impl Service {
                 return Ok(self.promise(&id, seq_id, number, samples));
             }
             match state.samplers.get(&id) {
-                Some(sampler) => sampler.model.clone(),
+                Some(sampler) => state.model_of(sampler),
                 None => return Err(Refusal::new(404, format!("unknown sampling session {id}"))),
             }
         };
@@ -35,13 +39,14 @@ impl Service {
             return Ok(self.promise(&id, seq_id, number, samples));
         }
         if let Some(limit) = state.limit
-            && state.in_progress() >= limit.samples
+            && state.samples_in_progress >= limit.samples
         {
             state.records.refused_over_limit += 1;
             let detail = format!("{} samples are in progress, which is the limit", limit.samples);
             return Err(Refusal::new(429, detail).with_retry_after(limit.retry_after));
         }
-        let number = state.accept(Instant::now(), &id, seq_id, hash, work);
+        let product = Product::Sample(Arc::new(work));
+        let number = state.accept_sample(Instant::now(), &id, seq_id, hash, product);
         drop(state);
         Ok(self.promise(&id, seq_id, number, samples))
     }
@@ -71,7 +76,11 @@ impl Service {
             (SamplingOrder::Strict, _) if seq_id != expected => conflict(),
             (SamplingOrder::NoReuse, Some(_)) => conflict(),
             (SamplingOrder::Free, Some(Some((number, was)))) if *was == hash => {
-                Ok(state.promises.get(number).map(|promise| (*number, promise.work.num_samples)))
+                let samples = |work: &Work| match work {
+                    Work::Product(Product::Sample(work)) => work.num_samples,
+                    _ => 0,
+                };
+                Ok(state.promises.get(number).map(|promise| (*number, samples(&promise.work))))
             }
             (SamplingOrder::Free, Some(Some(_))) => {
                 let detail = format!("seq_id {seq_id} of {id} was used by a different request");
@@ -105,5 +114,13 @@ impl Service {
                 Ok(self.done())
             }
         }
+    }
+}
+
+impl State {
+    /// The model that a sample accepted now comes from.
+    fn model_of(&self, sampler: &Sampler) -> LanguageModel {
+        let run = sampler.follows.as_ref().and_then(|model_id| self.runs.get(model_id));
+        run.and_then(|run| run.published.as_ref()).unwrap_or(&sampler.model).clone()
     }
 }

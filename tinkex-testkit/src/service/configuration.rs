@@ -29,7 +29,7 @@ impl Service {
             json!({
                 "model_name": name,
                 "max_context_length": options.max_context_length,
-                "trainable": false,
+                "trainable": true,
                 "sampleable": true,
             })
         });

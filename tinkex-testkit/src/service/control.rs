@@ -21,7 +21,7 @@ const DYNAMIC_FLAGS: &[&str] =
 /// | command | object |
 /// |---|---|
 /// | `config` | flags to replace: `{"client_config": {…}, "dynamic_config": {…}}`, or all of them flat |
-/// | `pause` | `{"state", "reason"?, "seconds"?, "next"?}`; with `next` only the next sample |
+/// | `pause` | `{"state", "reason"?, "seconds"?, "next"?}`; with `next` only the next sample or training operation |
 /// | `resume` | |
 /// | `limit_inflight` | `{"samples": number or null, "retry_after_ms"?}` |
 /// | `fail_next` | `{"category"?, "message"?, "count"?}` |
@@ -30,7 +30,8 @@ const DYNAMIC_FLAGS: &[&str] =
 /// | `metadata_threshold` | `{"bytes"}` |
 /// | `accepted_keys` | `{"keys": list or null}` |
 /// | `checkpoint` | `{"path", "base_model"}` |
-/// | `state` | answers with sessions, samplers, counters, cancelled ids and telemetry |
+/// | `weights_access_token` | `{"token": text or null}` |
+/// | `state` | answers with sessions, samplers, runs, counters, cancelled ids and telemetry |
 /// | `reset` | |
 impl Service {
     pub(crate) fn carry_out(&self, command: &str, body: &Value) -> Option<Reply> {
@@ -49,7 +50,7 @@ impl Service {
             "limit_inflight" => self.limit_by(body),
             "fail_next" => repeat(body, || {
                 let category = ErrorCategory::parse(text(body, "category").unwrap_or("unknown"));
-                self.fail_next(category, text(body, "message").unwrap_or("the sample was made to fail"));
+                self.fail_next(category, text(body, "message").unwrap_or("made to fail"));
             }),
             "expire_next" => repeat(body, || self.expire_next()),
             "latency" => seconds(body, "seconds").map(|latency| self.set_latency(latency)),
@@ -57,6 +58,10 @@ impl Service {
             "metadata_threshold" => number(body, "bytes")
                 .map(|bytes| self.set_metadata_threshold(usize::try_from(bytes).unwrap_or(usize::MAX))),
             "accepted_keys" => self.keys_by(body),
+            "weights_access_token" => {
+                self.set_weights_access_token(text(body, "token").map(str::to_owned));
+                Ok(())
+            }
             "checkpoint" => match (text(body, "path"), text(body, "base_model")) {
                 (Some(path), Some(base)) => {
                     self.register_checkpoint(path, base);

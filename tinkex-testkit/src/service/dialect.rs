@@ -36,6 +36,26 @@ pub struct Dialect {
     pub failure: FailureStyle,
     /// What is demanded of the sequence ids of a sampling session.
     pub sampling_order: SamplingOrder,
+    /// What is demanded of the sequence ids of a training run, and in which order its operations are carried out.
+    pub training_order: TrainingOrder,
+    /// Under [`TrainingOrder::Waiting`]: whether operations wait for the id of a refused request until another
+    /// request takes it. Otherwise its place is passed over.
+    pub refused_ids_block: bool,
+    /// The status that answers a loss the server does not have at once; none where the promise fails instead.
+    pub unknown_loss_status: Option<u16>,
+    /// Which encodings of `forward_backward` are read, and whether there is a route `forward`.
+    pub training_bodies: TrainingBody,
+    /// Whether `load_weights` can create a model (422 without `model_id` otherwise).
+    pub create_from_checkpoint: bool,
+    /// Whether `load_weights` is 400 unless it is the first operation of its model.
+    pub load_only_first: bool,
+    /// Whether `load_weights` answers with a path of the form `sessions/…` instead of the one that was asked for.
+    pub session_paths: bool,
+    /// The status that answers a save under a name the run has saved under before; none where the promise fails
+    /// instead, unless the save says `overwrite`.
+    pub reused_name_status: Option<u16>,
+    /// Which optional members `get_info` has.
+    pub model_facts: ModelFacts,
     /// Statuses of success.
     pub success: SuccessCodes,
     /// What request ids look like.
@@ -56,7 +76,8 @@ pub struct Dialect {
     pub stop_strings_ignored: bool,
     /// Whether large results are announced with `complete_metadata` to polls that allow it (PROTOCOL 16.4).
     pub complete_metadata: bool,
-    /// Whether `retrieve_futures`, `join_sampling_session` and `cancel_future` exist (404 otherwise).
+    /// Whether `retrieve_futures`, `join_sampling_session`, `cancel_future`, `create_custom_loss`,
+    /// `save_weights_external` and `copy_weights` exist (404 otherwise).
     pub newer_routes: bool,
     /// Status for a base model the server does not have.
     pub unknown_model_status: u16,
@@ -108,12 +129,48 @@ pub enum SamplingOrder {
     Strict,
 }
 
+/// What is demanded of the sequence ids of one training run, which start at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainingOrder {
+    /// Operations are carried out in the order of their ids. They may arrive in any order; those ahead of a missing
+    /// id stay pending until it comes. A used id with the same body gets the same promise, with another body 409.
+    Waiting,
+    /// Operations are carried out as they arrive, whatever is missing. Used ids as in [`TrainingOrder::Waiting`].
+    Tolerant,
+    /// Exactly the next id; anything else is 409 "expected N", a repeated request too.
+    Strict,
+}
+
+/// How `forward_backward` requests are encoded. Any may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainingBody {
+    /// Protobuf; JSON is 415, and there is no route `forward`.
+    ProtobufOnly,
+    /// JSON; protobuf is 500.
+    JsonOnly,
+    /// Either.
+    Both,
+}
+
+/// Which optional members the answer to `get_info` has (PROTOCOL 11.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelFacts {
+    /// All of them.
+    All,
+    /// All but `is_lora`, `lora_rank` and `optimizer_config`.
+    NoLora,
+    /// All but `optimizer_config`; both members `model_name` are null.
+    NoName,
+    /// All but `optimizer_config`.
+    NoOptimizer,
+}
+
 /// Statuses of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SuccessCodes {
     /// Of `create_session` and `create_sampling_session`.
     pub created: u16,
-    /// Of `asample`.
+    /// Of `asample` and every training request that leads to a promise.
     pub accepted: u16,
     /// Of `cancel_future` and `sessions/{id}/finish`; with 204 there is no body.
     pub done: u16,
@@ -224,6 +281,15 @@ impl Dialect {
             hold: Duration::from_secs(30),
             failure: FailureStyle::Body,
             sampling_order: SamplingOrder::Free,
+            training_order: TrainingOrder::Waiting,
+            refused_ids_block: false,
+            unknown_loss_status: None,
+            training_bodies: TrainingBody::Both,
+            create_from_checkpoint: true,
+            load_only_first: false,
+            session_paths: false,
+            reused_name_status: None,
+            model_facts: ModelFacts::All,
             success: SuccessCodes { created: 200, accepted: 200, done: 200 },
             request_ids: RequestIdShape::Text,
             prompt_logprobs: PromptLogprobShape::LeadingNull,
@@ -250,6 +316,12 @@ impl Dialect {
             pending: PendingStyle::Bare408,
             hold: Duration::from_secs(300),
             failure: FailureStyle::Status(400),
+            training_order: TrainingOrder::Tolerant,
+            training_bodies: TrainingBody::ProtobufOnly,
+            create_from_checkpoint: false,
+            load_only_first: true,
+            reused_name_status: Some(409),
+            model_facts: ModelFacts::NoLora,
             request_ids: RequestIdShape::Number,
             prompt_logprobs: PromptLogprobShape::Shorter,
             keys: KeyRule::Ignored,
@@ -276,6 +348,11 @@ impl Dialect {
             hold: Duration::from_secs(120),
             failure: FailureStyle::Status(422),
             sampling_order: SamplingOrder::NoReuse,
+            training_order: TrainingOrder::Strict,
+            training_bodies: TrainingBody::ProtobufOnly,
+            create_from_checkpoint: false,
+            load_only_first: true,
+            model_facts: ModelFacts::NoOptimizer,
             success: SuccessCodes { created: 201, accepted: 202, done: 204 },
             request_ids: RequestIdShape::Uuid,
             prompt_logprobs: PromptLogprobShape::LeadingZero,
@@ -297,6 +374,13 @@ impl Dialect {
             result_encoding: ResultEncoding::Json,
             zstd_from_bytes: Some(256),
             pending: PendingStyle::TryAgain,
+            refused_ids_block: true,
+            unknown_loss_status: Some(501),
+            training_bodies: TrainingBody::JsonOnly,
+            create_from_checkpoint: false,
+            load_only_first: true,
+            session_paths: true,
+            model_facts: ModelFacts::NoName,
             request_ids: RequestIdShape::Fut,
             keys: KeyRule::ApiKeyOrBearer,
             client_config: ConfigAnswer::Missing,

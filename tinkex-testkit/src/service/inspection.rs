@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tinkex_types::QueueState;
 
-use super::Service;
+use super::{RunInfo, Service};
 
 /// One session, as the service remembers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ impl Service {
 
     /// Samples accepted and neither finished nor cancelled.
     pub fn in_progress(&self) -> usize {
-        self.state().in_progress()
+        self.state().samples_in_progress
     }
 
     /// The most samples that were ever in progress together.
@@ -115,9 +115,10 @@ impl Service {
         self.state().queue().state
     }
 
-    /// The paths samplers can be made from, in alphabetical order.
+    /// The paths of all checkpoints that have not expired, in alphabetical order.
     pub fn checkpoints(&self) -> Vec<String> {
-        self.state().checkpoints.keys().cloned().collect()
+        self.work_off_all();
+        self.state().checkpoints.paths()
     }
 
     /// All of it as JSON, as the control command `state` tells it.
@@ -160,6 +161,7 @@ impl Service {
             "cancelled": self.cancelled(),
             "telemetry_events": self.telemetry_events(),
             "queue_state": self.queue_state().as_str(),
+            "runs": self.runs().iter().map(RunInfo::to_json).collect::<Vec<_>>(),
             "checkpoints": self.checkpoints(),
         })
     }

@@ -1,8 +1,9 @@
-//! The stateful service: sessions, samplers, promises, polls, configuration and telemetry, behind the routes of the
-//! protocol, sampling side (PROTOCOL 4, 10, 15–17, 20, 22).
+//! The stateful service: sessions, samplers, training runs, checkpoints, promises, polls, configuration and telemetry,
+//! behind the routes of the protocol (PROTOCOL 4, 10–17, 20, 22).
 //!
 //! A [`Service`] is a [`Behaviour`]: put it behind a fake server and any client of the protocol can talk to it. Its
-//! samples come from the [language model](crate::model) of this crate, so logprobs are computed and runs repeat.
+//! samples come from the [language model](crate::model) of this crate and its training runs are
+//! [learners](crate::learner), so logprobs and gradients are computed, losses fall, and runs repeat.
 //! How it deviates from the production service is said by a [`Dialect`]; what it does beside behaving well (pauses,
 //! limits, failures) is steered by methods such as [`Service::pause`], or over HTTP by
 //! [control commands](Service#control-commands).
@@ -11,6 +12,8 @@
 //! * A promise is ready [`latency`](ServiceOptions::latency) after its acceptance. A poll of a pending promise is
 //!   held until it is ready, until the hold time is over, or until there is news of the queue: a pause the client
 //!   was not told of is told at once, one it knows of when the hold time is over.
+//! * The operations of a training run are carried out in the order its dialect demands ([`TrainingOrder`]), one after
+//!   the other, by the first who needs one: a poll, or an inspection such as [`Service::runs`].
 //! * Memory is bounded: retrieved results, lost promises, records and sessions are forgotten, oldest first.
 //!
 //! ```
@@ -36,6 +39,9 @@ mod encode;
 mod inspection;
 mod options;
 mod poller;
+mod product;
+mod promises;
+mod prompt;
 mod refusal;
 mod retrieve;
 mod routes;
@@ -46,6 +52,7 @@ mod state;
 mod steering;
 mod strict;
 mod telemetry;
+mod training;
 mod work;
 
 use std::fmt;
@@ -57,11 +64,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use dialect::{
-    ConfigAnswer, Dialect, FailureStyle, KeyRule, PendingStyle, PromptLogprobShape, RequestIdShape,
-    ResultEncoding, SamplerPathShape, SamplingOrder, SuccessCodes,
+    ConfigAnswer, Dialect, FailureStyle, KeyRule, ModelFacts, PendingStyle, PromptLogprobShape,
+    RequestIdShape, ResultEncoding, SamplerPathShape, SamplingOrder, SuccessCodes, TrainingBody,
+    TrainingOrder,
 };
 pub use inspection::{SamplerInfo, SessionInfo};
 pub use options::ServiceOptions;
+pub use training::inspection::{CheckpointInfo, RunInfo};
 
 use crate::{Behaviour, Received, Reply};
 use state::State;

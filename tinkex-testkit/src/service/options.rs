@@ -20,7 +20,10 @@ pub struct ServiceOptions {
     pub checkpoints: Vec<(String, String)>,
     /// The keys that are right. Default: none given, so any key is.
     pub accepted_keys: Option<Vec<String>>,
-    /// How long a sample takes from its acceptance to its result. Default 5 ms.
+    /// What `load_weights` and `copy_weights` need as their access token (PROTOCOL 14). Default: nothing.
+    pub weights_access_token: Option<String>,
+    /// How long a sample or a training operation takes from its acceptance to its result; the operations of one run
+    /// overlap, but none is ready before an earlier one. Default 5 ms.
     pub latency: Duration,
     /// How long polls of pending promises are held. Default: what the dialect says.
     pub hold: Option<Duration>,
@@ -36,7 +39,7 @@ pub struct ServiceOptions {
     pub keep_retrieved: usize,
     /// How many promises may exist in all; beyond it the oldest are lost and answer 410. Default 65 536.
     pub keep_promises: usize,
-    /// How many sequence ids (per sampling session), cancelled ids and telemetry events are kept for inspection.
+    /// How many sequence ids (per sampling session and training run), cancelled ids and telemetry events are kept for inspection.
     /// Default 100 000.
     pub keep_records: usize,
 }
@@ -51,6 +54,7 @@ impl Default for ServiceOptions {
                 .into(),
             checkpoints: Vec::new(),
             accepted_keys: None,
+            weights_access_token: None,
             latency: Duration::from_millis(5),
             hold: None,
             metadata_threshold: 1024 * 1024,
@@ -76,7 +80,7 @@ impl ServiceOptions {
 }
 
 impl fmt::Debug for ServiceOptions {
-    /// Keys stay out.
+    /// Keys and tokens stay out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceOptions")
             .field("dialect", &self.dialect.name)

@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Service;
+use super::product::Product;
+use super::promises::{Outcome, Place, Work, after};
 use super::refusal::Refusal;
 use super::routes::body;
-use super::state::{Outcome, after};
-use super::work::SampleWork;
 use crate::{Received, Reply};
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct Target {
 struct Finished {
     number: u64,
     /// None where it failed or was lost: the error is had from `retrieve_future`.
-    result: Option<Arc<SampleWork>>,
+    result: Option<Product>,
 }
 
 /// What a look at the completions led to.
@@ -93,8 +93,10 @@ impl Service {
         for id in &poll.retrieved_request_ids {
             let number = self.dialect().request_ids.parse(id);
             let own = |number: &u64| {
-                let sampler = state.promises.get(number).map(|promise| promise.sampler.as_str());
-                sampler == Some(poll.target.sampling_session_id.as_str())
+                matches!(
+                    state.promises.get(number).map(|promise| &promise.place),
+                    Some(Place::Sampler { id, .. }) if *id == poll.target.sampling_session_id
+                )
             };
             if let Some(number) = number.filter(own) {
                 state.forget(number);
@@ -125,7 +127,10 @@ impl Service {
             .values()
             .filter_map(|number| {
                 let promise = promises.get(number)?;
-                let result = (promise.fate == Outcome::Result).then(|| Arc::clone(&promise.work));
+                let result = match (&promise.fate, &promise.work) {
+                    (Outcome::Result, Work::Product(product)) => Some(product.clone()),
+                    _ => None,
+                };
                 Some(Finished { number: *number, result })
             })
             .collect();
@@ -140,10 +145,10 @@ impl Service {
         let id = self.dialect().request_ids.format(promise.number);
         match &promise.result {
             None => json!({ "state": "failed", "request_id": id }),
-            Some(work) => json!({
+            Some(product) => json!({
                 "state": "finished",
                 "request_id": id,
-                "response_payload_uncompressed_size": work.result().protobuf.len(),
+                "response_payload_uncompressed_size": product.size(),
             }),
         }
     }

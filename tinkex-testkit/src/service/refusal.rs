@@ -17,6 +17,11 @@ impl Refusal {
         Self { status, detail: detail.into(), retry_after: None }
     }
 
+    /// The reason.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self

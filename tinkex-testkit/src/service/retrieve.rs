@@ -1,16 +1,15 @@
 //! `retrieve_future`: the long poll of one promise (PROTOCOL 16.1–16.5).
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use super::product::Product;
+use super::promises::{Outcome, Place, Queue, Stage, Work, after};
 use super::refusal::Refusal;
 use super::routes::body;
-use super::state::{Outcome, Queue, Stage, State, after};
-use super::work::SampleWork;
-use super::{FailureStyle, PendingStyle, Service, encode};
+use super::state::State;
+use super::{FailureStyle, PendingStyle, Service};
 use crate::{Received, Reply};
 
 #[derive(Deserialize)]
@@ -25,7 +24,7 @@ enum Look {
     /// The answer.
     Told(Reply),
     /// It is finished, and this is its result.
-    Result(Arc<SampleWork>),
+    Result(Product),
     /// Nothing to tell; it may be ready at this instant.
     Wait(Option<Instant>),
 }
@@ -38,19 +37,28 @@ impl Service {
         let number = number.ok_or_else(|| Refusal::new(404, format!("unknown request {id}")))?;
         let give_up = after(Instant::now(), self.state().hold);
         loop {
-            // Registered before the look, so that no change in between is missed.
+            // Both are registered before the look, so that no change in between is missed.
             let changed = self.inner.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            let turn = self.turn_of(number);
+            let news = turn.as_ref().map_or(&self.inner.changed, |turn| turn.news.as_ref());
+            let advanced = news.notified();
+            tokio::pin!(advanced);
+            advanced.as_mut().enable();
+            if let Some(turn) = turn.as_ref().filter(|turn| turn.due) {
+                self.work_off(&turn.model_id, Some(number));
+            }
             let look = self.look(&mut self.state(), id, number, give_up)?;
             match look {
                 Look::Told(reply) => return Ok(reply),
-                Look::Result(work) => return Ok(self.result(&work, number, &asked, request)),
+                Look::Result(product) => return Ok(self.result(&product, number, &asked, request)),
                 Look::Wait(ready) => {
                     let until = ready.map_or(give_up, |ready| ready.min(give_up));
                     tokio::select! {
                         () = sleep_until(until) => {}
                         () = changed => {}
+                        () = advanced => {}
                     }
                 }
             }
@@ -59,24 +67,32 @@ impl Service {
 
     fn look(&self, state: &mut State, id: &str, number: u64, give_up: Instant) -> Result<Look, Refusal> {
         let now = Instant::now();
-        let Some(promise) = state.promises.get(&number) else {
+        let promise = state.promises.get(&number).filter(|promise| match &promise.place {
+            Place::Run { model_id, .. } => state.runs.contains_key(model_id),
+            Place::Sampler { .. } | Place::Alone => true,
+        });
+        let Some(promise) = promise else {
             let existed = (1..state.next_promise).contains(&number);
             let (status, what) = if existed { (410, "is gone") } else { (404, "is unknown") };
             return Err(Refusal::new(status, format!("request {id} {what}")));
         };
-        match (promise.stage, &promise.fate) {
-            (Stage::Finished, Outcome::Result) => Ok(Look::Result(Arc::clone(&promise.work))),
-            (Stage::Finished, Outcome::Lost) => {
+        let product = match &promise.work {
+            Work::Product(product) => Some(product),
+            Work::Ahead(_) | Work::Taken => None,
+        };
+        match (promise.stage, &promise.fate, product) {
+            (Stage::Finished, Outcome::Result, Some(product)) => Ok(Look::Result(product.clone())),
+            (Stage::Finished, Outcome::Lost, _) | (Stage::Finished, Outcome::Result, None) => {
                 state.mark_retrieved(number);
                 Err(Refusal::new(410, format!("request {id} was lost")))
             }
-            (Stage::Finished, Outcome::Failure(category, message)) => {
+            (Stage::Finished, Outcome::Failure(category, message), _) => {
                 let reply = self.failure(category.as_str(), message);
                 state.mark_retrieved(number);
                 Ok(Look::Told(reply))
             }
-            (Stage::Cancelled, _) => Ok(Look::Told(self.failure("user", "the request was cancelled"))),
-            (Stage::Running(_) | Stage::Held, _) => {
+            (Stage::Cancelled, ..) => Ok(Look::Told(self.failure("user", "the request was cancelled"))),
+            (Stage::Running(_) | Stage::Held | Stage::Queued | Stage::Due(_), ..) => {
                 let queue = state.queue_of(number, now);
                 let style = self.dialect().pending;
                 let news = state.is_news(number, &queue) && style != PendingStyle::Bare408;
@@ -89,13 +105,12 @@ impl Service {
         }
     }
 
-    fn result(&self, work: &SampleWork, number: u64, asked: &Retrieve, request: &Received) -> Reply {
-        // Computed here, at the first need, with nothing locked.
-        let result = work.result();
-        let as_protobuf = SampleWork::as_protobuf(self.dialect(), request.accepts_protobuf());
-        let size = result.protobuf.len();
+    fn result(&self, product: &Product, number: u64, asked: &Retrieve, request: &Received) -> Reply {
+        // Samples are computed here, at the first need, with nothing locked.
+        let may_announce = self.dialect().complete_metadata && asked.allow_metadata_only;
+        let size = if may_announce { product.size() } else { 0 };
         let mut state = self.state();
-        if self.dialect().complete_metadata && asked.allow_metadata_only && size > state.metadata_threshold {
+        if may_announce && size > state.metadata_threshold {
             return Reply::json(
                 200,
                 &json!({ "status": "complete_metadata", "response_payload_size": size }),
@@ -103,11 +118,7 @@ impl Service {
         }
         state.mark_retrieved(number);
         drop(state);
-        if as_protobuf {
-            Reply::proto(result.protobuf.clone())
-        } else {
-            Reply::json(200, &encode::json(work, result))
-        }
+        product.reply(self.dialect(), request.accepts_protobuf())
     }
 
     fn failure(&self, category: &str, message: &str) -> Reply {

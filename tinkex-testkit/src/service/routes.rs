@@ -3,9 +3,11 @@
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::{KeyRule, Service, strict};
+use crate::model::stable_hash;
 use crate::{Received, Reply};
 
 impl Service {
@@ -45,6 +47,23 @@ impl Service {
             ["create_sampling_session"] => checked().and_then(|()| self.create_sampling_session(request)),
             ["samplers", id] => checked().and_then(|()| self.get_sampler(id)),
             ["asample"] => checked().and_then(|()| self.asample(request)),
+            ["create_model"] => checked().and_then(|()| self.create_model(request)),
+            ["get_info"] => checked().and_then(|()| self.get_info(request)),
+            ["unload_model"] => checked().and_then(|()| self.unload_model(request)),
+            ["forward_backward"] => checked().and_then(|()| self.forward_backward(request)),
+            ["forward"] => checked().and_then(|()| self.forward(request)),
+            ["optim_step"] => checked().and_then(|()| self.optim_step(request)),
+            ["save_weights"] => checked().and_then(|()| self.save_weights(request)),
+            ["save_weights_for_sampler"] => checked().and_then(|()| self.save_weights_for_sampler(request)),
+            ["save_weights_external"] => {
+                newer().and_then(|()| checked()).and_then(|()| self.save_weights_external(request))
+            }
+            ["create_custom_loss"] => {
+                newer().and_then(|()| checked()).and_then(|()| self.create_custom_loss(request))
+            }
+            ["load_weights"] => checked().and_then(|()| self.load_weights(request)),
+            ["weights_info"] => checked().and_then(|()| self.weights_info(request)),
+            ["copy_weights"] => newer().and_then(|()| checked()).and_then(|()| self.copy_weights(request)),
             ["telemetry"] => checked().and_then(|()| self.telemetry(request)),
             ["retrieve_future"] => {
                 checked()?;
@@ -97,17 +116,34 @@ impl Service {
         }
     }
 
-    /// Where the dialect says so, a request that could not be decoded uses up its sequence id.
+    /// Carries out a request for an operation of a training run. A refusal is noted, so that nothing waits for its
+    /// sequence id.
+    pub(crate) fn ordered(
+        &self,
+        request: &Received,
+        handler: impl FnOnce(&Received) -> Result<Reply, Refusal>,
+    ) -> Result<Reply, Refusal> {
+        handler(request).inspect_err(|_| self.note_rejected(request))
+    }
+
+    /// What a refused request does to its sequence id. Where the dialect says so, a sample that could not be decoded
+    /// uses it up; in training, see [`TrainingOrder`](super::TrainingOrder).
     pub(crate) fn note_rejected(&self, request: &Received) {
-        if !self.dialect().rejected_requests_use_ids || request.route() != "asample" {
+        let Some(seq_id) = request.seq_id() else { return };
+        if request.route() != "asample" {
+            if let Some(model_id) = model_id(request) {
+                self.state().refuse_seq_id(Instant::now(), &model_id, seq_id);
+            }
             return;
         }
-        let sampler = request.text("sampling_session_id");
-        if let (Some(sampler), Some(seq_id)) = (sampler, request.seq_id()) {
-            let mut state = self.state();
-            if state.samplers.get(sampler).is_some_and(|sampler| !sampler.used.contains_key(&seq_id)) {
-                state.note_seq_id(sampler, seq_id, None);
-            }
+        if !self.dialect().rejected_requests_use_ids {
+            return;
+        }
+        let mut state = self.state();
+        if let Some(id) = request.text("sampling_session_id")
+            && state.samplers.get(id).is_some_and(|sampler| !sampler.used.contains_key(&seq_id))
+        {
+            state.note_seq_id(id, seq_id, None);
         }
     }
 
@@ -137,6 +173,31 @@ pub(crate) fn body<T: DeserializeOwned>(request: &Received) -> Result<T, Refusal
     let bytes = request.decoded_body().map_err(|error| Refusal::new(400, error))?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::new(422, format!("the body cannot be read: {error}")))
+}
+
+/// A hash of a JSON body that does not depend on the order of its members; `varying` ones are left out.
+pub(crate) fn json_hash(request: &Received, varying: &[&str]) -> u64 {
+    let mut body = request.json().cloned().unwrap_or_default();
+    if let Some(members) = body.as_object_mut() {
+        members.retain(|name, _| !varying.contains(&name.as_str()));
+    }
+    stable_hash(body.to_string().as_bytes())
+}
+
+/// The model an operation is for, in either encoding.
+fn model_id(request: &Received) -> Option<String> {
+    if !request.is_protobuf() {
+        return request.text("model_id").map(str::to_owned);
+    }
+    let message: ModelIdOnly = prost::Message::decode(request.decoded_body().ok()?).ok()?;
+    Some(message.model_id)
+}
+
+/// The first field of a `ForwardBackwardRequest`; the others are skipped.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ModelIdOnly {
+    #[prost(string, tag = "1")]
+    model_id: String,
 }
 
 /// The JSON object a request brings.

@@ -5,20 +5,16 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::ServiceOptions;
+use super::prompt::Prompt;
 use super::refusal::Refusal;
 use super::work::{PromptAsk, SampleWork};
-use crate::model::{
-    END_OF_TEXT, GenerationPlan, LanguageModel, Stop, TargetCells, Targets, VOCABULARY, stable_hash,
-};
+use crate::model::{GenerationPlan, LanguageModel, Stop, TargetCells, Targets, VOCABULARY, stable_hash};
 
 /// The most alternatives per position: all tokens but one.
 const MAX_ALTERNATIVES: i64 = VOCABULARY as i64 - 1;
 
 /// The most cells of one table about the prompt.
 const MAX_CELLS: usize = 1 << 23;
-
-/// The most positions one picture or sound may stand for.
-const MAX_CHUNK_POSITIONS: i64 = 65_536;
 
 #[derive(Deserialize)]
 pub(crate) struct SampleRequest {
@@ -33,22 +29,6 @@ pub(crate) struct SampleRequest {
     target_prompt_logprobs: Option<TargetTensor>,
     prompt_alt_tokens_k: Option<i64>,
     prompt_logprobs_last_n: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct Prompt {
-    chunks: Vec<Chunk>,
-}
-
-/// Any chunk: text has tokens, the others have bytes or a place and perhaps the number of their positions. The type
-/// may be missing (PROTOCOL 23).
-#[derive(Deserialize)]
-struct Chunk {
-    tokens: Option<Vec<i32>>,
-    data: Option<String>,
-    location: Option<String>,
-    dmel: Option<String>,
-    expected_tokens: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +68,10 @@ impl SampleRequest {
     ) -> Result<SampleWork, Refusal> {
         let dialect = &options.dialect;
         let bad = |detail: String| Refusal::new(400, detail);
-        let prompt = self.prompt.into_tokens(options.max_context_length)?;
+        let prompt = self.prompt.into_tokens(options.max_context_length - 1)?;
+        if prompt.is_empty() {
+            return Err(bad("the prompt is empty".into()));
+        }
         let num_samples = match self.num_samples.unwrap_or(1) {
             n if n >= 1 && n as u64 <= options.max_num_samples as u64 => n as usize,
             n => {
@@ -180,41 +163,6 @@ impl SampleRequest {
         );
         let shape = dialect.prompt_logprobs;
         Ok(SampleWork { model, prompt, plan, num_samples, seed, ask, shape, result: OnceLock::new() })
-    }
-}
-
-impl Prompt {
-    /// All positions of the prompt. What is not text stands for as many ends of text as it says it takes, or one.
-    fn into_tokens(self, limit: usize) -> Result<Vec<i32>, Refusal> {
-        let mut tokens: Vec<i32> = Vec::new();
-        for chunk in self.chunks {
-            if let Some(text) = chunk.tokens {
-                tokens.extend(text);
-            } else if chunk.data.is_some() || chunk.location.is_some() || chunk.dmel.is_some() {
-                let positions = chunk.expected_tokens.unwrap_or(1);
-                if !(0..=MAX_CHUNK_POSITIONS).contains(&positions) {
-                    return Err(Refusal::new(400, format!("expected_tokens of {positions} is out of range")));
-                }
-                tokens.extend(std::iter::repeat_n(END_OF_TEXT, positions as usize));
-            } else {
-                return Err(Refusal::new(
-                    422,
-                    "prompt.chunks: a chunk is neither text nor picture nor sound",
-                ));
-            }
-            // Checked here, so that a long list of chunks cannot grow without bound.
-            if tokens.len() >= limit {
-                let length = tokens.len();
-                return Err(Refusal::new(
-                    400,
-                    format!("a prompt of {length} tokens leaves no room in {limit}"),
-                ));
-            }
-        }
-        if tokens.is_empty() {
-            return Err(Refusal::new(400, "the prompt is empty"));
-        }
-        Ok(tokens)
     }
 }
 

@@ -1,14 +1,12 @@
 //! Sampling sessions: create, look up, join (PROTOCOL 15.1, 15.7).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-
 use serde_json::json;
 
 use super::Service;
 use super::refusal::Refusal;
 use super::routes::object;
 use super::sessions::text;
-use super::state::Sampler;
+use super::state::{Sampler, State};
 use crate::model::LanguageModel;
 use crate::{Received, Reply};
 
@@ -21,19 +19,18 @@ impl Service {
             .and_then(|value| value.as_u64())
             .ok_or_else(|| Refusal::new(422, "sampling_session_seq_id: number required"))?;
         let wanted = |name: &str| body.get(name).and_then(|value| value.as_str());
+        if let Some(path) = wanted("model_path") {
+            self.await_checkpoint(path);
+        }
         let mut state = self.state();
-        let session = state.sessions.iter().find(|(_, session)| session.id == session_id);
-        let session = match session {
-            None => return Err(Refusal::new(404, format!("unknown session {session_id}"))),
-            Some((_, session)) if session.finished.is_some() => {
-                return Err(Refusal::new(400, format!("session {session_id} is finished")));
-            }
-            Some((number, _)) => *number,
-        };
+        let session = state.open_session(session_id)?;
         // A path says its base model; a base model beside it is not looked at.
-        let (base_model, model_path) = match (wanted("model_path"), wanted("base_model")) {
-            (Some(path), _) => (self.base_of(path, &state.checkpoints)?, Some(path.to_owned())),
-            (None, Some(base)) => (self.known_base(base)?, None),
+        let (base_model, model, model_path) = match (wanted("model_path"), wanted("base_model")) {
+            (Some(path), _) => {
+                let (base_model, model) = sampler_at(path, &state)?;
+                (base_model, model, Some(path.to_owned()))
+            }
+            (None, Some(base)) => (self.known_base(base)?, LanguageModel::named(base), None),
             (None, None) => return Err(Refusal::new(400, "one of base_model and model_path is needed")),
         };
         let id = format!("{session_id}:sample:{seq_id}");
@@ -44,17 +41,7 @@ impl Service {
                 return Err(Refusal::new(409, detail));
             }
             None => {
-                let model = LanguageModel::named(model_path.as_deref().unwrap_or(&base_model));
-                let sampler = Sampler {
-                    session,
-                    base_model,
-                    model_path,
-                    model,
-                    joined: 0,
-                    used: HashMap::new(),
-                    groups: BTreeMap::new(),
-                    seq_ids: VecDeque::new(),
-                };
+                let sampler = Sampler::new(session, base_model, model_path, model);
                 state.samplers.insert(id.clone(), sampler);
             }
         }
@@ -62,7 +49,7 @@ impl Service {
         Ok(Reply::json(self.dialect().success.created, &answer))
     }
 
-    fn known_base(&self, base: &str) -> Result<String, Refusal> {
+    pub(crate) fn known_base(&self, base: &str) -> Result<String, Refusal> {
         let supported = &self.options().base_models;
         if supported.iter().any(|name| name == base) {
             return Ok(base.to_owned());
@@ -70,14 +57,6 @@ impl Service {
         let detail =
             format!("base model {base:?} is not supported; supported models: {}", supported.join(", "));
         Err(Refusal::new(self.dialect().unknown_model_status, detail))
-    }
-
-    fn base_of(&self, path: &str, checkpoints: &BTreeMap<String, String>) -> Result<String, Refusal> {
-        if !path.starts_with("tinker://") {
-            return Err(Refusal::new(400, format!("model_path must start with tinker://, but is {path:?}")));
-        }
-        let base = checkpoints.get(path).cloned();
-        base.ok_or_else(|| Refusal::new(404, format!("there is no checkpoint at {path}")))
     }
 
     pub(crate) fn get_sampler(&self, id: &str) -> Result<Reply, Refusal> {
@@ -99,5 +78,19 @@ impl Service {
         let sampler = sampler.ok_or_else(|| Refusal::new(404, format!("unknown sampling session {id}")))?;
         sampler.joined += 1;
         Ok(Reply::json(200, &json!({ "type": "join_sampling_session", "client_counter": sampler.joined })))
+    }
+}
+
+/// The base model and the model a path stands for.
+fn sampler_at(path: &str, state: &State) -> Result<(String, LanguageModel), Refusal> {
+    if !path.starts_with("tinker://") {
+        return Err(Refusal::new(400, format!("model_path must start with tinker://, but is {path:?}")));
+    }
+    let checkpoint = state.checkpoints.get(path);
+    let checkpoint =
+        checkpoint.ok_or_else(|| Refusal::new(404, format!("there is no checkpoint at {path}")))?;
+    match checkpoint.sampled_model(path) {
+        Some(model) => Ok((checkpoint.base_model.clone(), model)),
+        None => Err(Refusal::new(400, format!("{path} holds training state, from which nothing is sampled"))),
     }
 }

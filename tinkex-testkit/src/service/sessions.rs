@@ -73,3 +73,10 @@ pub(crate) fn text<'a>(body: &'a serde_json::Value, name: &str) -> Result<&'a st
         .and_then(|value| value.as_str())
         .ok_or_else(|| Refusal::new(422, format!("{name}: text required")))
 }
+
+/// A member of a body that must be a number from 0.
+pub(crate) fn number(body: &serde_json::Value, name: &str) -> Result<u64, Refusal> {
+    body.get(name)
+        .and_then(|value| value.as_u64())
+        .ok_or_else(|| Refusal::new(422, format!("{name}: number required")))
+}

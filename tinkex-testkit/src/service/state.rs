@@ -1,4 +1,4 @@
-//! What the service remembers, and the rules by which time changes it.
+//! What the service remembers.
 //!
 //! Nothing here waits: a caller locks the state, lets it catch up with the clock ([`State::settle`]), looks or
 //! changes something, and unlocks. Whoever must wait does so outside, until the instant the state named.
@@ -8,46 +8,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tinkex_types::{ErrorCategory, QueueState};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ServiceOptions;
-use super::work::SampleWork;
+use super::promises::{Fate, Pause, Place, Promise};
+use super::refusal::Refusal;
+use super::training::checkpoints::{Checkpoint, Checkpoints};
+use super::training::custom_losses::CustomLosses;
+use super::training::runs::Run;
 use crate::model::LanguageModel;
 
 /// Ids per clone of a sampling client (PROTOCOL 15.7).
 pub(crate) const CLONE_BLOCK: u64 = 1_000_000_000;
 
-/// The most sessions that are remembered; the oldest are forgotten with their samplers.
+/// The most sessions that are remembered; the oldest are forgotten with their samplers and runs.
 const KEEP_SESSIONS: usize = 4096;
 
 pub(crate) struct State {
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) samplers: HashMap<String, Sampler>,
+    /// Training runs, by model id.
+    pub(crate) runs: BTreeMap<String, Run>,
     pub(crate) promises: BTreeMap<u64, Promise>,
-    /// Samples being worked on, by the instant they are ready.
-    running: BTreeSet<(Instant, u64)>,
-    /// Samples a pause holds back, with the work left.
-    held: BTreeMap<u64, Duration>,
-    pause: Option<Pause>,
-    /// What is to happen to the next samples, in order.
+    /// What is being worked on, by the instant it is ready.
+    pub(crate) running: BTreeSet<(Instant, u64)>,
+    /// What a pause holds back, with the work left.
+    pub(crate) held: BTreeMap<u64, Duration>,
+    pub(crate) pause: Option<Pause>,
+    /// What is to happen to the next promises, in order.
     pub(crate) fates: VecDeque<Fate>,
     pub(crate) limit: Option<Limit>,
-    /// Promises whose result was fetched or is not wanted, oldest first.
-    retrieved: VecDeque<u64>,
+    /// Samples that were accepted and are neither finished nor cancelled.
+    pub(crate) samples_in_progress: usize,
+    /// Promises whose result was fetched or is not wanted and the bytes it takes, oldest first.
+    pub(crate) retrieved: VecDeque<(u64, usize)>,
+    pub(crate) retrieved_bytes: usize,
     pub(crate) next_promise: u64,
     pub(crate) next_session: u64,
     pub(crate) client_config: Map<String, Value>,
     pub(crate) dynamic_config: Map<String, Value>,
-    pub(crate) checkpoints: BTreeMap<String, String>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) custom_losses: CustomLosses,
     pub(crate) keys: Option<Vec<String>>,
+    /// What loading and copying weights needs, where anything (PROTOCOL 14).
+    pub(crate) weights_access_token: Option<String>,
     pub(crate) latency: Duration,
     pub(crate) hold: Duration,
     pub(crate) metadata_threshold: usize,
     pub(crate) records: Records,
-    keep_retrieved: usize,
-    keep_promises: usize,
+    pub(crate) keep_retrieved: usize,
+    pub(crate) keep_promises: usize,
 }
 
 /// What is kept for inspection only.
@@ -83,6 +94,8 @@ pub(crate) struct Sampler {
     pub(crate) base_model: String,
     pub(crate) model_path: Option<String>,
     pub(crate) model: LanguageModel,
+    /// The run whose weights of kind `inflight` it follows, from their first publication on.
+    pub(crate) follows: Option<String>,
     pub(crate) joined: u64,
     /// Used sequence ids: the promise each led to, and a hash of its request; none where the request was rejected.
     pub(crate) used: HashMap<u64, Option<(u64, u64)>>,
@@ -98,63 +111,28 @@ pub(crate) struct Group {
     pub(crate) cursor: u64,
     /// Finished promises that were not acknowledged yet, by cursor.
     pub(crate) completions: BTreeMap<u64, u64>,
-    running: BTreeSet<(Instant, u64)>,
+    pub(crate) running: BTreeSet<(Instant, u64)>,
     pub(crate) news: Arc<Notify>,
 }
 
-pub(crate) struct Promise {
-    pub(crate) work: Arc<SampleWork>,
-    pub(crate) sampler: String,
-    pub(crate) seq_id: u64,
-    pub(crate) fate: Outcome,
-    pub(crate) stage: Stage,
-    own_pause: Option<Pause>,
-    /// The queue state the client was told last.
-    told: Option<Queue>,
-    retrieved: bool,
-    /// Its place among the completions of its group, once it is finished.
-    cursor: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Running(Instant),
-    Held,
-    Finished,
-    Cancelled,
-}
-
-/// How a promise ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Result,
-    Failure(ErrorCategory, String),
-    Lost,
-}
-
-/// What is to happen to one of the next samples.
-#[derive(Clone, Debug)]
-pub(crate) enum Fate {
-    Ends(Outcome),
-    Paused(Queue, Duration),
-}
-
-/// The state of a queue and the server's reason for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Queue {
-    pub(crate) state: QueueState,
-    pub(crate) reason: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-struct Pause {
-    queue: Queue,
-    until: Option<Instant>,
-}
-
-impl Pause {
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
+impl Sampler {
+    pub(crate) fn new(
+        session: u64,
+        base_model: String,
+        model_path: Option<String>,
+        model: LanguageModel,
+    ) -> Self {
+        Self {
+            session,
+            base_model,
+            model_path,
+            model,
+            follows: None,
+            joined: 0,
+            used: HashMap::new(),
+            groups: BTreeMap::new(),
+            seq_ids: VecDeque::new(),
+        }
     }
 }
 
@@ -166,26 +144,35 @@ pub(crate) struct Limit {
 
 impl State {
     pub(crate) fn new(options: &ServiceOptions) -> Self {
-        let mut checkpoints: BTreeMap<String, String> = options.checkpoints.iter().cloned().collect();
+        let mut checkpoints = Checkpoints::default();
+        for (path, base) in &options.checkpoints {
+            checkpoints.insert(path, Checkpoint::registered(base));
+        }
         if let Some(base) = options.base_models.first() {
-            checkpoints.insert(options.dialect.sampler_paths.path("run-0001", "demo"), base.clone());
+            let demo = options.dialect.sampler_paths.path("run-0001", "demo");
+            checkpoints.insert(&demo, Checkpoint::registered(base));
         }
         Self {
             sessions: BTreeMap::new(),
             samplers: HashMap::new(),
+            runs: BTreeMap::new(),
             promises: BTreeMap::new(),
             running: BTreeSet::new(),
             held: BTreeMap::new(),
             pause: None,
             fates: VecDeque::new(),
             limit: None,
+            samples_in_progress: 0,
             retrieved: VecDeque::new(),
+            retrieved_bytes: 0,
             next_promise: 1,
             next_session: 1,
             client_config: Map::new(),
             dynamic_config: Map::new(),
             checkpoints,
+            custom_losses: CustomLosses::default(),
             keys: options.accepted_keys.clone(),
+            weights_access_token: options.weights_access_token.clone(),
             latency: options.latency,
             hold: options.hold(),
             metadata_threshold: options.metadata_threshold,
@@ -195,121 +182,7 @@ impl State {
         }
     }
 
-    /// Catches up with the clock: a pause that is over lets its samples go, and what is ready is finished.
-    pub(crate) fn settle(&mut self, now: Instant) {
-        if let Some(until) = self.pause.as_ref().and_then(|pause| pause.until).filter(|until| *until <= now) {
-            self.release(until);
-        }
-        while let Some((ready, number)) = self.running.first().copied().filter(|(ready, _)| *ready <= now) {
-            self.running.remove(&(ready, number));
-            self.finish(number, ready);
-        }
-    }
-
-    fn finish(&mut self, number: u64, ready: Instant) {
-        let Some(promise) = self.promises.get_mut(&number) else { return };
-        promise.stage = Stage::Finished;
-        if let Some(group) = group_of(&mut self.samplers, promise) {
-            group.running.remove(&(ready, number));
-            group.cursor += 1;
-            group.completions.insert(group.cursor, number);
-            promise.cursor = Some(group.cursor);
-        }
-    }
-
-    /// Samples that were accepted and are neither finished nor cancelled.
-    pub(crate) fn in_progress(&self) -> usize {
-        self.running.len() + self.held.len()
-    }
-
-    /// The state of the queue all samples are in.
-    pub(crate) fn queue(&self) -> Queue {
-        self.pause.as_ref().map_or_else(Queue::active, |pause| pause.queue.clone())
-    }
-
-    pub(crate) fn pause(&mut self, now: Instant, queue: Queue, length: Option<Duration>) {
-        for (ready, number) in std::mem::take(&mut self.running) {
-            self.held.insert(number, ready - now);
-            if let Some(promise) = self.promises.get_mut(&number) {
-                promise.stage = Stage::Held;
-                if let Some(group) = group_of(&mut self.samplers, promise) {
-                    group.running.remove(&(ready, number));
-                }
-            }
-        }
-        self.pause = Some(Pause { queue, until: length.map(|length| after(now, length)) });
-    }
-
-    /// Ends a pause; the samples it held go on from `at` with the work they had left.
-    pub(crate) fn release(&mut self, at: Instant) {
-        self.pause = None;
-        for (number, left) in std::mem::take(&mut self.held) {
-            self.run(number, after(at, left));
-        }
-    }
-
-    fn run(&mut self, number: u64, ready: Instant) {
-        let Some(promise) = self.promises.get_mut(&number) else { return };
-        promise.stage = Stage::Running(ready);
-        self.running.insert((ready, number));
-        if let Some(group) = group_of(&mut self.samplers, promise) {
-            group.running.insert((ready, number));
-        }
-    }
-
-    /// Takes in a sample; the number of its promise.
-    pub(crate) fn accept(
-        &mut self,
-        now: Instant,
-        sampler: &str,
-        seq_id: u64,
-        body_hash: u64,
-        work: SampleWork,
-    ) -> u64 {
-        let number = self.next_promise;
-        self.next_promise += 1;
-        let mut effort = self.latency;
-        let (mut own_pause, mut fate) = (None, Outcome::Result);
-        match self.fates.pop_front() {
-            None => {}
-            Some(Fate::Ends(outcome)) => fate = outcome,
-            Some(Fate::Paused(queue, length)) => {
-                effort = effort.saturating_add(length);
-                own_pause = Some(Pause { queue, until: Some(after(now, length)) });
-            }
-        }
-        let promise = Promise {
-            work: Arc::new(work),
-            sampler: sampler.to_owned(),
-            seq_id,
-            fate,
-            stage: Stage::Held,
-            own_pause,
-            told: None,
-            retrieved: false,
-            cursor: None,
-        };
-        self.promises.insert(number, promise);
-        self.note_seq_id(sampler, seq_id, Some((number, body_hash)));
-        if self.pause.is_some() {
-            self.held.insert(number, effort);
-        } else {
-            self.run(number, after(now, effort));
-        }
-        if let Some(group) = self.samplers.get(sampler).and_then(|s| s.groups.get(&(seq_id / CLONE_BLOCK))) {
-            group.news.notify_waiters();
-        }
-        self.records.accepted += 1;
-        self.records.most_in_progress = self.records.most_in_progress.max(self.in_progress());
-        if self.promises.len() > self.keep_promises
-            && let Some(oldest) = self.promises.keys().next().copied()
-        {
-            self.forget(oldest);
-        }
-        number
-    }
-
-    /// Writes down that a sequence id was used.
+    /// Writes down that a sequence id of a sampling session was used.
     pub(crate) fn note_seq_id(&mut self, sampler: &str, seq_id: u64, by: Option<(u64, u64)>) {
         let limit = self.records.limit;
         let Some(sampler) = self.samplers.get_mut(sampler) else { return };
@@ -319,100 +192,6 @@ impl State {
         }
         let group = sampler.groups.entry(seq_id / CLONE_BLOCK).or_default();
         group.next_seq = Some(group.next_seq.map_or(seq_id + 1, |next| next.max(seq_id + 1)));
-    }
-
-    /// Calls a sample off, where it is still in progress.
-    pub(crate) fn cancel(&mut self, number: u64) {
-        if self.stop_work(number) {
-            self.mark_retrieved(number);
-        }
-    }
-
-    /// Takes a sample out of the work; whether it was in it.
-    fn stop_work(&mut self, number: u64) -> bool {
-        let Some(promise) = self.promises.get_mut(&number) else { return false };
-        match promise.stage {
-            Stage::Finished | Stage::Cancelled => return false,
-            Stage::Held => {
-                self.held.remove(&number);
-            }
-            Stage::Running(ready) => {
-                self.running.remove(&(ready, number));
-                if let Some(group) = group_of(&mut self.samplers, promise) {
-                    group.running.remove(&(ready, number));
-                }
-            }
-        }
-        promise.stage = Stage::Cancelled;
-        true
-    }
-
-    /// Notes that nobody needs a result any more; it is kept a while for a client that lost the answer.
-    pub(crate) fn mark_retrieved(&mut self, number: u64) {
-        match self.promises.get_mut(&number) {
-            Some(promise) if !promise.retrieved => promise.retrieved = true,
-            _ => return,
-        }
-        self.retrieved.push_back(number);
-        while self.retrieved.len() > self.keep_retrieved
-            && let Some(oldest) = self.retrieved.pop_front()
-        {
-            self.forget(oldest);
-        }
-    }
-
-    /// Drops a promise and all traces of it.
-    pub(crate) fn forget(&mut self, number: u64) {
-        self.stop_work(number);
-        let Some(promise) = self.promises.remove(&number) else { return };
-        if let Some(sampler) = self.samplers.get_mut(&promise.sampler) {
-            sampler.used.remove(&promise.seq_id);
-            let group = sampler.groups.get_mut(&(promise.seq_id / CLONE_BLOCK));
-            if let (Some(group), Some(cursor)) = (group, promise.cursor) {
-                group.completions.remove(&cursor);
-            }
-        }
-    }
-
-    /// When a promise is ready, as far as that is known.
-    pub(crate) fn ready_at(&self, number: u64) -> Option<Instant> {
-        match self.promises.get(&number)?.stage {
-            Stage::Running(ready) => Some(ready),
-            _ => self.pause.as_ref()?.until,
-        }
-    }
-
-    /// When the next promise of a clone may be ready, as far as that is known.
-    pub(crate) fn next_ready(&self, sampler: &str, clone: u64) -> Option<Instant> {
-        let group = self.samplers.get(sampler)?.groups.get(&clone)?;
-        let first = group.running.first().map(|(ready, _)| *ready);
-        first.into_iter().chain(self.pause.as_ref().and_then(|pause| pause.until)).min()
-    }
-
-    /// The state of the queue a pending promise is in.
-    pub(crate) fn queue_of(&self, number: u64, now: Instant) -> Queue {
-        let own = self.promises.get(&number).and_then(|promise| promise.own_pause.as_ref());
-        match own.filter(|pause| !pause.is_over(now)) {
-            Some(pause) => pause.queue.clone(),
-            None => self.queue(),
-        }
-    }
-
-    /// Whether the state of the queue is a pause the client of this promise was not told of. An active queue is never
-    /// news, but after it the same pause is.
-    pub(crate) fn is_news(&mut self, number: u64, queue: &Queue) -> bool {
-        let Some(promise) = self.promises.get_mut(&number) else { return false };
-        if queue.state.is_active() {
-            promise.told = None;
-            return false;
-        }
-        promise.told.as_ref() != Some(queue)
-    }
-
-    pub(crate) fn note_told(&mut self, number: u64, queue: &Queue) {
-        if let Some(promise) = self.promises.get_mut(&number) {
-            promise.told = Some(queue.clone());
-        }
     }
 
     /// The session of this id.
@@ -428,22 +207,28 @@ impl State {
             && let Some((oldest, _)) = self.sessions.pop_first()
         {
             self.samplers.retain(|_, sampler| sampler.session != oldest);
+            self.runs.retain(|_, run| run.session != oldest);
+            self.custom_losses.forget_session(oldest);
+        }
+    }
+
+    /// The number of a session that is not finished.
+    pub(crate) fn open_session(&self, id: &str) -> Result<u64, Refusal> {
+        match self.sessions.iter().find(|(_, session)| session.id == id) {
+            None => Err(Refusal::new(404, format!("unknown session {id}"))),
+            Some((_, session)) if session.finished.is_some() => {
+                Err(Refusal::new(400, format!("session {id} is finished")))
+            }
+            Some((number, _)) => Ok(*number),
         }
     }
 }
 
-impl Queue {
-    pub(crate) fn active() -> Self {
-        Self { state: QueueState::Active, reason: None }
-    }
-}
-
-/// A later instant. Lengths beyond any run are cut, since the clock cannot hold them.
-pub(crate) fn after(start: Instant, length: Duration) -> Instant {
-    const BEYOND_ANY_RUN: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-    start + length.min(BEYOND_ANY_RUN)
-}
-
-fn group_of<'a>(samplers: &'a mut HashMap<String, Sampler>, promise: &Promise) -> Option<&'a mut Group> {
-    samplers.get_mut(&promise.sampler)?.groups.get_mut(&(promise.seq_id / CLONE_BLOCK))
+/// The samples a promise is among, where it is a sample.
+pub(crate) fn group_of<'a>(
+    samplers: &'a mut HashMap<String, Sampler>,
+    place: &Place,
+) -> Option<&'a mut Group> {
+    let Place::Sampler { id, seq_id } = place else { return None };
+    samplers.get_mut(id)?.groups.get_mut(&(seq_id / CLONE_BLOCK))
 }

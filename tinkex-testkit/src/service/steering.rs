@@ -7,11 +7,13 @@ use tinkex_types::{ErrorCategory, QueueState};
 use tokio::time::Instant;
 
 use super::Service;
-use super::state::{Fate, Limit, Outcome, Queue, State};
+use super::promises::{Fate, Outcome, Queue};
+use super::state::{Limit, State};
+use super::training::checkpoints::Checkpoint;
 
 impl Service {
-    /// Pauses the queue for a length of time, or until [`Service::resume`]. Samples in progress and samples accepted
-    /// meanwhile are not worked on; their clients are told the state and the reason. A new pause replaces one that
+    /// Pauses the queue for a length of time, or until [`Service::resume`]. Samples and training operations in
+    /// progress and those accepted meanwhile are not worked on; their clients are told the state and the reason. A new pause replaces one that
     /// is on.
     pub fn pause(&self, state: QueueState, reason: Option<&str>, length: Option<Duration>) {
         let queue = Queue { state, reason: reason.map(str::to_owned) };
@@ -19,30 +21,32 @@ impl Service {
         self.inner.changed.notify_waiters();
     }
 
-    /// Ends a pause now. Samples go on with the work they had left.
+    /// Ends a pause now. Work goes on with the work they had left.
     pub fn resume(&self) {
         self.state().release(Instant::now());
         self.inner.changed.notify_waiters();
     }
 
-    /// Pauses the next sample alone, from its acceptance on. Several calls concern several samples, in order; so do
-    /// [`Service::fail_next`] and [`Service::expire_next`].
+    /// Pauses the next promise alone, from its acceptance on, be it of a sample or of a training operation; later
+    /// operations of the same run wait for it. Several calls concern several promises, in order of their acceptance;
+    /// so do [`Service::fail_next`] and [`Service::expire_next`].
     pub fn pause_next(&self, state: QueueState, reason: Option<&str>, length: Duration) {
         let queue = Queue { state, reason: reason.map(str::to_owned) };
         self.state().fates.push_back(Fate::Paused(queue, length));
     }
 
-    /// Lets the next sample be accepted and then fail.
+    /// Lets the next promise be accepted and then fail. A training operation that fails so is not carried out.
     pub fn fail_next(&self, category: ErrorCategory, message: &str) {
         self.state().fates.push_back(Fate::Ends(Outcome::Failure(category, message.to_owned())));
     }
 
-    /// Lets the next sample be accepted and then get lost: polls of it answer 410 once it would be ready.
+    /// Lets the next promise be accepted and then get lost: polls of it answer 410 once it would be ready. A training
+    /// operation that is lost is not carried out.
     pub fn expire_next(&self) {
         self.state().fates.push_back(Fate::Ends(Outcome::Lost));
     }
 
-    /// Answers 429 with `retry-after-ms` to new samples while this many are in progress.
+    /// Answers 429 with `retry-after-ms` to new samples while this many are in progress. Training is not limited.
     pub fn limit_inflight(&self, samples: usize, retry_after: Duration) {
         self.state().limit = Some(Limit { samples, retry_after });
     }
@@ -52,7 +56,7 @@ impl Service {
         self.state().limit = None;
     }
 
-    /// How long samples accepted from now on take.
+    /// How long samples and training operations accepted from now on take.
     pub fn set_latency(&self, latency: Duration) {
         self.state().latency = latency;
     }
@@ -82,9 +86,15 @@ impl Service {
         self.state().dynamic_config = flags_of(flags);
     }
 
-    /// Registers a checkpoint, so that samplers can be made from its path.
+    /// What `load_weights` and `copy_weights` need as their access token from now on; none for nothing.
+    pub fn set_weights_access_token(&self, token: Option<String>) {
+        self.state().weights_access_token = token;
+    }
+
+    /// Registers a checkpoint, so that samplers and training runs can be made from its path. Its samplers have a
+    /// model of their own, named by the path; its training runs start untrained.
     pub fn register_checkpoint(&self, path: &str, base_model: &str) {
-        self.state().checkpoints.insert(path.to_owned(), base_model.to_owned());
+        self.state().checkpoints.insert(path, Checkpoint::registered(base_model));
     }
 
     /// Forgets everything and starts again with the options the service was made with. Polls that are held end

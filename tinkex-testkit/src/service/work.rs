@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use prost::Message;
 
+use super::PromptLogprobShape;
 use super::encode;
-use super::{Dialect, PromptLogprobShape};
 use crate::model::{
     Generation, GenerationPlan, LanguageModel, PromptQuestions, PromptScores, SplitMix64, Targets,
 };
@@ -65,14 +65,5 @@ impl SampleWork {
             let protobuf = encode::protobuf(self, &sequences, &scores).encode_to_vec().into();
             SampleResult { sequences, scores, protobuf }
         })
-    }
-
-    /// Whether this dialect sends the result as protobuf to a client that does or does not accept it.
-    pub(crate) fn as_protobuf(dialect: &Dialect, accepts_protobuf: bool) -> bool {
-        match dialect.result_encoding {
-            super::ResultEncoding::FollowsAccept => accepts_protobuf,
-            super::ResultEncoding::Protobuf => true,
-            super::ResultEncoding::Json => false,
-        }
     }
 }

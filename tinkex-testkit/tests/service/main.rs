@@ -14,3 +14,8 @@ mod polls;
 mod requests;
 mod results;
 mod steering;
+mod training;
+mod training_custom;
+mod training_order;
+mod training_weights;
+mod training_wire;

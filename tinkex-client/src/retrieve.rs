@@ -1,0 +1,146 @@
+//! The poller's seams over HTTP: one promise, or the announcements of a sampler (PROTOCOL 16.1, 16.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tinkex_future::{
+    Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
+};
+use tinkex_http::{ApiRequest, ApiResponse, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy};
+use tinkex_observer::ObserverSet;
+use tinkex_types::{ClientKind, FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
+
+use crate::endpoints::on_behalf_of;
+use crate::holder::{Connection, Holder};
+
+/// The time a long poll may take; servers hold it for about 30 s.
+const LONG_POLL: Duration = Duration::from_secs(45);
+const REQUEST_TYPE: HeaderName = HeaderName::from_static("x-tinker-request-type");
+const ITERATION: HeaderName = HeaderName::from_static("x-tinker-request-iteration");
+const ROUNDTRIP_TIME: HeaderName = HeaderName::from_static("x-tinker-create-promise-roundtrip-time");
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Asks `retrieve_future` once.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpRetrieve {
+    http: HttpClient,
+    method: &'static str,
+}
+
+impl HttpRetrieve {
+    /// `method` is the public method that polls, for the service's statistics.
+    pub(crate) fn new(http: HttpClient, method: &'static str) -> Self {
+        Self { http, method }
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<ApiRequest, InvalidInput> {
+        let body = RetrieveFutureRequest {
+            request_id: ask.request_id,
+            allow_metadata_only: ask.allow_metadata_only,
+        };
+        let request = long_poll("retrieve_future", "/api/v1/retrieve_future", &body, LONG_POLL)?
+            .accept(if ask.request_type.prefers_protobuf() { PROTOBUF } else { JSON })
+            .header(REQUEST_TYPE, HeaderValue::from_static(ask.request_type.as_str()))
+            .header(ITERATION, HeaderValue::from(ask.iteration));
+        let request = on_behalf_of(request, self.method);
+        let roundtrip =
+            ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
+        Ok(match roundtrip {
+            Some(Ok(value)) => request.header(ROUNDTRIP_TIME, value),
+            _ => request,
+        })
+    }
+}
+
+impl Retrieve for HttpRetrieve {
+    async fn retrieve(&self, ask: &Ask<'_>) -> Outcome {
+        let request = match self.request(ask) {
+            Ok(request) => request,
+            Err(error) => return Outcome::Unreachable { timed_out: false, error: Box::new(error) },
+        };
+        outcome(self.http.send(&request).await)
+    }
+}
+
+/// A poller for one client: its observers are told, its policy holds, or the service's, or the server's flags.
+pub(crate) fn poller(
+    holder: &Holder,
+    connection: &Connection,
+    observers: &Arc<ObserverSet>,
+    client: ClientKind,
+    client_id: &Arc<str>,
+    policy: Option<PollPolicy>,
+    method: &'static str,
+) -> Poller<HttpRetrieve> {
+    let policy = policy
+        .or(holder.settings.poll_policy)
+        .unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
+    let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), method))
+        .policy(policy)
+        .observer(Arc::clone(observers) as _)
+        .client(client, Arc::clone(client_id))
+        .payload_budget(Arc::clone(&connection.payload_budget));
+    match holder.settings.seed {
+        Some(seed) => poller.seed(seed),
+        None => poller,
+    }
+}
+
+/// Asks `retrieve_futures` once, for one sampler.
+#[derive(Debug)]
+pub(crate) struct HttpRetrieveMany {
+    http: HttpClient,
+    sampling_session_id: Arc<str>,
+    cloned_sampler_id: u64,
+}
+
+impl HttpRetrieveMany {
+    pub(crate) fn new(http: HttpClient, sampling_session_id: Arc<str>, cloned_sampler_id: u64) -> Self {
+        Self { http, sampling_session_id, cloned_sampler_id }
+    }
+}
+
+impl RetrieveMany for HttpRetrieveMany {
+    async fn retrieve_many(&self, ask: &ManyAsk) -> ManyOutcome {
+        let body = RetrieveFuturesRequest {
+            target: FuturesTarget::SamplingSession {
+                sampling_session_id: self.sampling_session_id.to_string(),
+                cloned_sampler_id: self.cloned_sampler_id,
+            },
+            prev_cursor: u64::try_from(ask.prev_cursor).unwrap_or_default(),
+            timeout: ask.ack_only.then_some(0.0),
+            retrieved_request_ids: ask.retrieved_request_ids.iter().map(ToString::to_string).collect(),
+        };
+        match long_poll("retrieve_futures", "/api/v1/retrieve_futures", &body, ask.client_timeout()) {
+            Ok(request) => outcome(self.http.send(&request).await),
+            Err(error) => Outcome::Unreachable { timed_out: false, error: Box::new(error) },
+        }
+    }
+}
+
+/// A long poll is one attempt: repeating it is the poller's business.
+fn long_poll(
+    operation: &'static str,
+    path: &'static str,
+    body: &impl serde::Serialize,
+    timeout: Duration,
+) -> Result<ApiRequest, InvalidInput> {
+    let request = ApiRequest::post_json(operation, path, body)?;
+    Ok(request.class(CallClass::LongPoll).timeout(timeout).policy(RetryPolicy::none()).any_status())
+}
+
+fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
+    match result {
+        Ok(response) => {
+            let mut raw = RawResponse::json(response.status.as_u16(), response.body.clone());
+            raw.content_type = response.media_type();
+            raw.retry_after = response.retry_after;
+            Outcome::Response(raw)
+        }
+        Err(error) => {
+            Outcome::Unreachable { timed_out: error.kind() == HttpErrorKind::Timeout, error: Box::new(error) }
+        }
+    }
+}

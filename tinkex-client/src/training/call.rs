@@ -1,0 +1,146 @@
+//! One call of a training client: what its task knows, and how the task runs.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tinkex_types::RequestType;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::client::Trainer;
+use super::handle::TrainingHandle;
+use super::turns::Ticket;
+use crate::Error;
+use crate::inflight::{InflightEntry, Row};
+
+/// What is called: names for the server, the log and the table of requests in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation {
+    /// The public method (PROTOCOL 5.1).
+    pub(crate) method: &'static str,
+    pub(crate) kind: RequestType,
+}
+
+/// A call in progress.
+pub(crate) struct Call {
+    pub(crate) trainer: Arc<Trainer>,
+    pub(crate) operation: Operation,
+    /// The time of the call, before its turn.
+    pub(super) started: Instant,
+    pub(super) row: Arc<Row>,
+    wanted: watch::Receiver<()>,
+}
+
+impl Call {
+    /// Does `work` for as long as the handle lives: what only serves the result is not worth doing after that.
+    pub(crate) async fn while_wanted<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut wanted = self.wanted.clone();
+        // Nothing is ever sent: this ends when the sender is dropped.
+        let dropped = async { while wanted.changed().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            () = dropped => Err(Error::task_ended()),
+            result = work => result,
+        }
+    }
+}
+
+/// Starts `work` as a task with a place among the operations of the trainer. The place is taken here and now.
+pub(crate) fn start<T, F>(
+    trainer: &Arc<Trainer>,
+    operation: Operation,
+    work: impl FnOnce(Call, Ticket) -> F,
+) -> TrainingHandle<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    begin(trainer, operation, false, work)
+}
+
+/// Like [`start`], for the last operation of a trainer.
+pub(crate) fn start_last<T, F>(
+    trainer: &Arc<Trainer>,
+    operation: Operation,
+    work: impl FnOnce(Call, Ticket) -> F,
+) -> TrainingHandle<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    begin(trainer, operation, true, work)
+}
+
+fn begin<T, F>(
+    trainer: &Arc<Trainer>,
+    operation: Operation,
+    last: bool,
+    work: impl FnOnce(Call, Ticket) -> F,
+) -> TrainingHandle<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    if let Err(closed) = trainer.holder.check_open() {
+        return TrainingHandle::refused(closed);
+    }
+    let ticket = if last { trainer.turns.last_ticket() } else { trainer.turns.ticket() };
+    let Ok(ticket) = ticket else {
+        return TrainingHandle::refused(Error::closed("training"));
+    };
+    let entry = trainer.holder.inflight.enter(operation.kind, Arc::clone(&trainer.model_id));
+    let (sender, receiver) = oneshot::channel();
+    let (interest, wanted) = watch::channel(());
+    let row = Arc::clone(entry.row());
+    let handle = TrainingHandle::new(receiver, Some(Arc::clone(&row)));
+    let call = Call { trainer: Arc::clone(trainer), operation, started: Instant::now(), row, wanted };
+    // The task ends by itself: with the result, or, once the handle is dropped, with the submission.
+    trainer.holder.runtime.spawn(run(work(call, ticket), operation, entry, interest, sender));
+    handle
+}
+
+async fn run<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    operation: Operation,
+    entry: InflightEntry,
+    interest: watch::Sender<()>,
+    mut sender: oneshot::Sender<Result<T, Error>>,
+) {
+    let started = Instant::now();
+    let mut work = pin!(work);
+    let outcome = tokio::select! {
+        // Whether anybody wants the result is asked first, so that a poll is not begun for nothing.
+        biased;
+        () = sender.closed() => None,
+        result = work.as_mut() => Some(result),
+    };
+    let label = match &outcome {
+        Some(Ok(_)) => "ok",
+        Some(Err(_)) => "failed",
+        None => "detached",
+    };
+    match outcome {
+        Some(result) => {
+            drop(entry);
+            // Nobody listens where the handle was dropped in this very moment.
+            let _ = sender.send(result);
+        }
+        None => {
+            drop(interest);
+            if let Err(error) = work.await {
+                tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
+            }
+        }
+    }
+    let took = Instant::now().saturating_duration_since(started);
+    metrics::histogram!(
+        "tinkex_training_duration_seconds",
+        "request_type" => operation.kind.as_str(),
+        "outcome" => label,
+    )
+    .record(took.as_secs_f64());
+}

@@ -1,0 +1,98 @@
+//! Fetching results: polls run apart from the turns, so they overlap (PROTOCOL 12.4, 16).
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use serde::de::DeserializeOwned;
+use tinkex_future::{Payload, PayloadEncoding, PollProgress, PromiseRef};
+use tinkex_types::{DecodeError, ForwardBackwardOutput};
+
+use super::call::Call;
+use crate::retrieve::HttpRetrieve;
+use crate::{Effect, Error};
+
+impl Call {
+    /// Polls a promise to its end and reads its result, for as long as anybody wants it.
+    pub(super) async fn fetch<T>(
+        &self,
+        promise: PromiseRef,
+        read: fn(&Payload) -> Result<T, DecodeError>,
+    ) -> Result<T, Error> {
+        self.row.polling(Arc::clone(&promise.request_id));
+        self.while_wanted(self.poll(promise, read)).await
+    }
+
+    /// Polls the promises of a batch at once and combines their results. The first failure ends all polls.
+    pub(crate) async fn fetch_batch(
+        &self,
+        promises: Vec<PromiseRef>,
+    ) -> Result<ForwardBackwardOutput, Error> {
+        self.while_wanted(self.poll_batch(promises)).await
+    }
+
+    /// [`fetch_batch`](Self::fetch_batch), whether or not anybody wants the result: something else depends on it.
+    pub(crate) async fn poll_batch(&self, promises: Vec<PromiseRef>) -> Result<ForwardBackwardOutput, Error> {
+        let request_ids: Vec<_> = promises.iter().map(|promise| Arc::clone(&promise.request_id)).collect();
+        let count = request_ids.len();
+        self.row.set_promises(request_ids.clone());
+        let polls = promises.into_iter().zip(1..).map(|(promise, chunk)| async move {
+            let output = self.poll(promise, read_output).await;
+            output.map_err(|error| match count {
+                1 => error,
+                _ => error.prefixed(&format!("chunk {chunk} of {count}")),
+            })
+        });
+        let outputs = try_join_all(polls).await?;
+        ForwardBackwardOutput::combine(outputs).map_err(|error| {
+            let first = request_ids.first().map(|id| &**id).unwrap_or_default();
+            Error::decode(error, first, self.row.polls(), self.row.age()).taken_in()
+        })
+    }
+
+    async fn poll<T>(
+        &self,
+        promise: PromiseRef,
+        read: fn(&Payload) -> Result<T, DecodeError>,
+    ) -> Result<T, Error> {
+        let trainer = &self.trainer;
+        let request_id = Arc::clone(&promise.request_id);
+        let progress: Arc<dyn PollProgress> = Arc::clone(&self.row) as _;
+        let retrieve = HttpRetrieve::new(trainer.holder.http.clone(), self.operation.method);
+        let poller = trainer.poller.clone().over(retrieve).progress(progress);
+        let payload = poller.poll(promise).await.map_err(|error| Error::from(error).after_acceptance())?;
+        read(&payload)
+            .map_err(|error| Error::decode(error, &request_id, self.row.polls(), self.row.age()).taken_in())
+    }
+}
+
+impl Error {
+    /// A result that is there and cannot be used.
+    fn taken_in(self) -> Self {
+        self.with_effect(Effect::TakenIn, "the operation itself counts at the server")
+    }
+
+    /// The failure of a poll. Where the operation failed at the server, the message is the server's.
+    fn after_acceptance(self) -> Self {
+        match self.kind() {
+            crate::ErrorKind::RequestFailed => self,
+            _ => self.with_effect(Effect::TakenIn, "the server had taken the operation in"),
+        }
+    }
+}
+
+/// Reads a JSON result.
+pub(crate) fn read_json<T: DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
+    match payload.encoding {
+        PayloadEncoding::Json => {
+            serde_json::from_slice(&payload.body).map_err(|e| DecodeError::new("the result", e))
+        }
+        _ => Err(DecodeError::new("the result", "it is protobuf where JSON belongs")),
+    }
+}
+
+fn read_output(payload: &Payload) -> Result<ForwardBackwardOutput, DecodeError> {
+    match payload.encoding {
+        PayloadEncoding::Protobuf => ForwardBackwardOutput::from_protobuf(payload.body.clone()),
+        _ => ForwardBackwardOutput::from_json(&payload.body),
+    }
+}

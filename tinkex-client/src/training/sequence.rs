@@ -1,0 +1,189 @@
+//! The sequence ids of a training client: from 1, in the order of the turns, without gaps (PROTOCOL 12.4, F-11).
+//!
+//! An id is drawn inside the turn, so that an operation which is never sent uses none. What became of it decides what
+//! follows: an id that was refused is drawn again, and one of which nobody knows is settled before the next operation
+//! goes out. So the server never waits for an id that does not come.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::submission::Fate;
+
+/// An id that was drawn and is not known to be used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// The server refused it, or never saw it.
+    Refused,
+    /// It may have been taken in.
+    Unknown,
+}
+
+/// What has become of the ids so far.
+#[derive(Debug)]
+pub(crate) struct SequenceState {
+    next: u64,
+    /// The highest id that was ever sent.
+    sent: u64,
+    open: BTreeMap<u64, Open>,
+}
+
+impl SequenceState {
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { next: first, sent: first.saturating_sub(1), open: BTreeMap::new() }
+    }
+
+    /// Draws `count` consecutive ids. Until more is said of them they count as unknown, so that an operation which
+    /// ends without a word leaves no gap.
+    pub(crate) fn draw(&mut self, count: u64) -> Range<u64> {
+        let ids = self.next..self.next.saturating_add(count);
+        self.next = ids.end;
+        self.open.extend(ids.clone().map(|id| (id, Open::Unknown)));
+        ids
+    }
+
+    /// Whether the id was sent before, and came back.
+    pub(crate) fn is_drawn_again(&self, id: u64) -> bool {
+        id <= self.sent
+    }
+
+    /// The server has taken the id.
+    pub(crate) fn accepted(&mut self, id: u64) {
+        self.sent = self.sent.max(id);
+        self.open.remove(&id);
+    }
+
+    /// The id was never sent.
+    pub(crate) fn unsent(&mut self, id: u64) {
+        self.open.insert(id, Open::Refused);
+        self.take_back();
+    }
+
+    /// The server has refused the id: it counts for nothing.
+    pub(crate) fn refused(&mut self, id: u64) {
+        self.sent = self.sent.max(id);
+        self.unsent(id);
+    }
+
+    /// The server may have taken the id.
+    pub(crate) fn unknown(&mut self, id: u64) {
+        self.sent = self.sent.max(id);
+        self.open.insert(id, Open::Unknown);
+    }
+
+    /// What a failed submission says of its id.
+    pub(super) fn failed(&mut self, id: u64, fate: Fate) {
+        match fate {
+            Fate::Unsent => self.unsent(id),
+            Fate::Refused => self.refused(id),
+            Fate::Unknown => self.unknown(id),
+            Fate::Used => self.accepted(id),
+        }
+    }
+
+    /// The server counts differently: it expects `expected`, so everything below is used up and nothing from there on.
+    pub(crate) fn adopt(&mut self, expected: u64) {
+        self.open.clear();
+        self.next = expected;
+    }
+
+    /// The server's count is ahead: everything below `expected` is used up.
+    pub(crate) fn skip_to(&mut self, expected: u64) {
+        self.open.retain(|id, _| *id >= expected);
+        self.next = self.next.max(expected);
+    }
+
+    /// The lowest id that has to be settled before a new one is used.
+    pub(crate) fn first_open(&self) -> Option<(u64, Open)> {
+        self.open.first_key_value().map(|(id, open)| (*id, *open))
+    }
+
+    /// Refused ids at the end are drawn again. (One that has used or unknown ids behind it must be filled.)
+    fn take_back(&mut self) {
+        while let Some(last) = self.open.last_entry()
+            && *last.get() == Open::Refused
+            && last.key().saturating_add(1) == self.next
+        {
+            self.next = last.remove_entry().0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Open, SequenceState};
+
+    fn draw_one(state: &mut SequenceState) -> u64 {
+        let id = state.draw(1).start;
+        state.unknown(id);
+        id
+    }
+
+    #[test]
+    fn a_refused_id_is_drawn_again_and_known_to_be() {
+        let mut state = SequenceState::starting_at(1);
+        let id = draw_one(&mut state);
+        assert_eq!(id, 1);
+        state.accepted(id);
+        let id = state.draw(1).start;
+        assert!(!state.is_drawn_again(id));
+        state.refused(id);
+        assert_eq!(state.first_open(), None);
+        assert_eq!(state.draw(1), 2..3);
+        assert!(state.is_drawn_again(2));
+    }
+
+    /// An operation that is dropped in its turn has said nothing of its ids.
+    #[test]
+    fn an_id_without_a_word_is_unknown() {
+        let mut state = SequenceState::starting_at(1);
+        draw_one(&mut state);
+        assert_eq!(state.first_open(), Some((1, Open::Unknown)));
+        assert_eq!(state.draw(1), 2..3);
+    }
+
+    #[test]
+    fn an_id_that_was_never_sent_is_as_good_as_new() {
+        let mut state = SequenceState::starting_at(1);
+        state.draw(1);
+        state.unsent(1);
+        assert_eq!(state.draw(1), 1..2);
+        assert!(!state.is_drawn_again(1));
+    }
+
+    /// Of a batch, refused ids come back from the end; one before a used id stays open.
+    #[test]
+    fn holes_stay_open_and_ends_come_back() {
+        let mut state = SequenceState::starting_at(5);
+        assert_eq!(state.draw(4), 5..9);
+        state.accepted(7);
+        state.refused(8);
+        state.refused(6);
+        state.accepted(5);
+        assert_eq!(state.first_open(), Some((6, Open::Refused)));
+        assert_eq!(state.draw(1), 8..9, "8 is drawn again");
+        state.accepted(6);
+        state.accepted(8);
+        assert_eq!(state.first_open(), None);
+    }
+
+    /// All of a batch refused: all ids come back, whatever the order of the refusals.
+    #[test]
+    fn a_batch_that_was_refused_leaves_no_trace() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let mut state = SequenceState::starting_at(1);
+            state.draw(3);
+            order.into_iter().for_each(|id| state.refused(id));
+            assert_eq!(state.draw(1), 1..2, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_may_count_differently() {
+        let mut state = SequenceState::starting_at(1);
+        state.draw(3);
+        state.adopt(2);
+        assert_eq!((state.first_open(), state.draw(1)), (None, 2..3));
+        state.skip_to(9);
+        assert_eq!((state.first_open(), state.draw(1)), (None, 9..10));
+    }
+}
