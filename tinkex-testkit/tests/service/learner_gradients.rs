@@ -195,7 +195,7 @@ fn check(
     assert!(largest.iter().all(|value| *value > 0.02), "{}: nothing to compare: {largest:?}", loss.name);
 }
 
-/// F-11 in the small: each loss of PROTOCOL 12.1, with weights and without.
+/// Each loss of PROTOCOL 12.1, with weights and without.
 #[test]
 fn every_gradient_is_that_of_finite_differences() {
     let clip =
