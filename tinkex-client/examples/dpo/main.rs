@@ -46,7 +46,7 @@ async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     screen.line(&terminal::curve("Margin between preferred and rejected answers:", &margins));
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["question", "answer (+ preferred)", "log p before", "after"]);
+    table.set_header(["question", "answer", "before", "after"]);
     let answers = training::PAIRS.iter().flat_map(|[question, preferred, rejected]| {
         [(*question, format!("+{preferred}")), ("", format!("-{rejected}"))]
     });
@@ -56,7 +56,7 @@ async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    screen.line(&format!("\n{table}\n"));
+    screen.line(&format!("\nLog-probabilities of preferred (+) and rejected (-) answers:\n{table}\n"));
     let accuracy = steps.last().map_or(0.0, |step| step.accuracy);
     if accuracy <= 0.5 {
         return Err(

@@ -13,7 +13,7 @@ pub(crate) const STEPS: usize = 30;
 pub(crate) const PAIRS: [[&str; 3]; 6] = [
     ["When does the ferry leave?", " At nine, from the east pier.", " How should I know?"],
     ["Is the museum open today?", " Yes, until five o'clock.", " Look it up yourself."],
-    ["Where can I find a bank?", " Two streets down, on the left.", " Somewhere in town."],
+    ["Where can I find a bank?", " Two streets down, left.", " Somewhere in town."],
     ["Does it rain in March?", " Often, so bring a coat.", " Who cares about that?"],
     ["Can I walk to the castle?", " Yes, it takes half an hour.", " If you must."],
     ["What is there to eat?", " Fresh fish and warm bread.", " Food, obviously."],

@@ -71,7 +71,7 @@ pub(super) fn logprobs<'a>(
 }
 
 /// What the backward pass sends: the server's loss is `Σ −log p·weight`, so with `−gradient` for weights its gradient
-/// is the one that was computed here.
+/// is the one that was computed here. No gradient is a weight of 0, not of -0.
 pub(super) fn backward_data(
     data: &[Datum],
     logprobs: &[Logprobs<'_>],
@@ -79,7 +79,7 @@ pub(super) fn backward_data(
 ) -> Result<Vec<Datum>, InvalidInput> {
     let each =
         data.iter().zip(logprobs).zip(gradients).enumerate().map(|(n, ((datum, logprobs), gradient))| {
-            let weights = floats(gradient.iter().map(|g| -g).collect(), Some(logprobs.shape()))?;
+            let weights = floats(gradient.iter().map(|g| 0.0 - g).collect(), Some(logprobs.shape()))?;
             Ok(with_weights(datum, targets::of(datum, n)?.clone(), weights))
         });
     each.collect()

@@ -134,7 +134,7 @@ impl TrainingClientBuilder {
         let method = "ServiceClient.create_lora_training_client";
         let creation = Creation::new(&holder, connection, method, self.options);
         let model_id = Box::pin(creation.create_model(&request)).await?;
-        Box::pin(creation.client(model_id, 1)).await
+        Box::pin(creation.client(model_id, 1, Some(request.base_model))).await
     }
 }
 

@@ -113,9 +113,10 @@ async fn run<T>(
     let started = Instant::now();
     let mut work = pin!(work);
     let outcome = tokio::select! {
+        // Whether anybody wants the result is asked first, so that a poll is not begun for nothing.
         biased;
-        result = work.as_mut() => Some(result),
         () = sender.closed() => None,
+        result = work.as_mut() => Some(result),
     };
     let label = match &outcome {
         Some(Ok(_)) => "ok",

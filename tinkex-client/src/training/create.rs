@@ -85,11 +85,18 @@ impl<'a> Creation<'a> {
         }
     }
 
-    /// The client of a model that exists, whose next request has the number `first`.
-    pub(super) async fn client(self, model_id: String, first: u64) -> Result<TrainingClient, Error> {
+    /// The client of a model that exists, whose next request has the number `first`. Of the base model the server's word
+    /// counts more than that of whoever asked for it, but some servers say nothing.
+    pub(super) async fn client(
+        self,
+        model_id: String,
+        first: u64,
+        base_model: Option<String>,
+    ) -> Result<TrainingClient, Error> {
         let Self { holder, connection, method, options, observers } = self;
         let info = endpoints::get_info(&holder.http, &model_id, method).await?;
         let model_id: Arc<str> = model_id.into();
+        let named = info.model_data.model_name.clone().or_else(|| info.model_name.clone());
         let observers = Arc::new(observers);
         let poller = retrieve::poller(
             &holder,
@@ -107,6 +114,7 @@ impl<'a> Creation<'a> {
         Ok(TrainingClient::new(Trainer {
             dispatch: Arc::clone(&connection.training),
             model_id,
+            base_model: named.or(base_model).unwrap_or_default(),
             info,
             turns: Turns::new(SequenceState::starting_at(first)),
             poller,

@@ -130,7 +130,7 @@ impl FromStateBuilder {
             match Box::pin(load(&creation, &model_id, &body)).await {
                 Ok(()) => {
                     habit.creates_by_loading();
-                    return Box::pin(creation.client(model_id, 1)).await;
+                    return Box::pin(creation.client(model_id, 1, state.base_model)).await;
                 }
                 Err(LoadError::Refused(error)) if habit.may_need_model_first(&error) => refusal = Some(error),
                 Err(LoadError::Refused(error) | LoadError::Failed(error)) => return Err(error),
@@ -138,9 +138,9 @@ impl FromStateBuilder {
         }
         let created = Box::pin(state.create_then_load(&creation, session_id, model_seq_id)).await;
         match (created, refusal) {
-            (Ok(model_id), _) => {
+            (Ok((model_id, base_model)), _) => {
                 habit.wants_model_first();
-                Box::pin(creation.client(model_id, 2)).await
+                Box::pin(creation.client(model_id, 2, Some(base_model))).await
             }
             (Err(second), Some(first)) => {
                 Err(first.noted(&format!("creating the model first did not help: {second}")))
@@ -165,13 +165,13 @@ impl FromStateBuilder {
         request
     }
 
-    /// The way of open servers; gives the id of the model.
+    /// The way of open servers; gives the id of the model, and its base model.
     async fn create_then_load(
         &self,
         creation: &Creation<'_>,
         session_id: String,
         model_seq_id: u64,
-    ) -> Result<String, Error> {
+    ) -> Result<(String, String), Error> {
         let info = endpoints::weights_info(&creation.holder.http, &self.path, creation.method).await?;
         let base_model = self.base_model.as_ref().unwrap_or(&info.base_model);
         let mut request = CreateModelRequest::new(session_id, model_seq_id, base_model);
@@ -188,7 +188,7 @@ impl FromStateBuilder {
         let model_id = creation.create_model(&request).await?;
         let body = self.complete(LoadWeightsRequest::into_model(model_id.as_str(), 1, self.path.as_str()));
         match load(creation, &model_id, &body).await {
-            Ok(()) => Ok(model_id),
+            Ok(()) => Ok((model_id, request.base_model)),
             Err(LoadError::Refused(error) | LoadError::Failed(error)) => Err(error),
         }
     }

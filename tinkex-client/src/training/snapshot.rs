@@ -108,7 +108,7 @@ impl TrainingClient {
                 Error::incomplete("the server saved the weights without a sampling session")
             })?;
             let builder = SamplingClientBuilder::with_options(Arc::clone(&trainer.holder), options);
-            Ok(builder.assemble(connection, sampling_session_id.into(), trainer.base_model().to_owned(), 0))
+            Ok(builder.assemble(connection, sampling_session_id.into(), trainer.base_model.clone(), 0))
         })
     }
 }

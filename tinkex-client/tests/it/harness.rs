@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use tinkex_client::{
-    ModelInput, SampleRequest, SamplingClient, SamplingParams, ServiceClient, ServiceClientBuilder,
+    Datum, ModelInput, SampleRequest, SamplingClient, SamplingParams, ServiceClient, ServiceClientBuilder,
+    TrainingClient,
 };
 use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::Service;
@@ -27,6 +28,22 @@ pub(crate) async fn sampler(server: &FakeServer) -> (ServiceClient, SamplingClie
     let service = service(server).await;
     let sampler = service.sampling_client().base_model(MODEL).create().await.expect("the model is known");
     (service, sampler)
+}
+
+/// A training client of a new service client, in front of `service`.
+pub(crate) async fn trainer_of(service: &Service) -> (FakeServer, ServiceClient, TrainingClient) {
+    let server = FakeServer::with(service.clone());
+    let client = self::service(&server).await;
+    let trainer = client.lora_training_client(MODEL).rank(4).seed(7).create().await;
+    (server, client, trainer.expect("the model is known"))
+}
+
+/// An example to learn: each byte of the text from those before it.
+pub(crate) fn example(text: &str) -> Datum {
+    let tokens: Vec<i32> = text.bytes().map(i32::from).collect();
+    let (input, targets) = (&tokens[..tokens.len() - 1], &tokens[1..]);
+    let weights = vec![1.0; targets.len()];
+    Datum::new(ModelInput::from_ints(input)).target_tokens(targets.iter().copied()).weights(weights)
 }
 
 /// A request for a few tokens.

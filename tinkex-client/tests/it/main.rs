@@ -18,4 +18,5 @@ mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
+mod training;
 mod workflow;

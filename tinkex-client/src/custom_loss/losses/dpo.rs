@@ -83,7 +83,8 @@ impl CustomLossFn for Dpo {
 
     fn evaluate(self, data: &[Datum], logprobs: &[Logprobs<'_>]) -> Result<CustomLossOutput, BoxError> {
         input::check_logprobs(data, logprobs)?;
-        let pairs = (data.len() / 2) as f64;
+        // Sums are divided once, so that what is true of all pairs is exactly 1.
+        let pairs = (data.len() / 2).max(1) as f64;
         let mut weights = Vec::with_capacity(data.len());
         let mut rewards = Vec::with_capacity(data.len());
         for (n, (datum, logprobs)) in data.iter().zip(logprobs).enumerate() {
@@ -96,11 +97,11 @@ impl CustomLossFn for Dpo {
         let (mut accuracy, mut chosen_reward, mut rejected_reward) = (0.0, 0.0, 0.0);
         for (pair, weights) in rewards.chunks_exact(2).zip(weights.chunks_exact(2)) {
             let margin = pair[0] - pair[1];
-            output.loss += softplus(-margin) / pairs;
-            chosen_reward += pair[0] / pairs;
-            rejected_reward += pair[1] / pairs;
+            output.loss += softplus(-margin);
+            chosen_reward += pair[0];
+            rejected_reward += pair[1];
             if margin > 0.0 {
-                accuracy += 1.0 / pairs;
+                accuracy += 1.0;
             }
             let slope = self.beta * sigmoid(-margin) / pairs;
             for (weights, sign) in weights.iter().zip([-1.0, 1.0]) {
@@ -108,13 +109,14 @@ impl CustomLossFn for Dpo {
                 output.gradients.push(gradient.collect());
             }
         }
+        output.loss /= pairs;
         let loss = output.loss;
         Ok(output
             .metric("dpo_loss", loss)
-            .metric("accuracy", accuracy)
-            .metric("chosen_reward", chosen_reward)
-            .metric("rejected_reward", rejected_reward)
-            .metric("margin", chosen_reward - rejected_reward))
+            .metric("accuracy", accuracy / pairs)
+            .metric("chosen_reward", chosen_reward / pairs)
+            .metric("rejected_reward", rejected_reward / pairs)
+            .metric("margin", (chosen_reward - rejected_reward) / pairs))
     }
 }
 

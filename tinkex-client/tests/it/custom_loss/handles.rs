@@ -162,10 +162,8 @@ async fn handle(client: &ServiceClient, loss: CustomLoss) -> CustomLossHandle {
 async fn both_ways_give_equal_results() {
     let here = Setup::new().await;
     let there = Setup::with_flags(&server_side()).await;
-    let (ours, theirs) = (
-        handle(&here.client, clipped("clip")).await,
-        handle(&there.client, clipped("clip")).await,
-    );
+    let (ours, theirs) =
+        (handle(&here.client, clipped("clip")).await, handle(&there.client, clipped("clip")).await);
     assert_eq!((ours.loss_id().is_some(), theirs.loss_id().is_some()), (false, true));
     let data = || vec![datum("to be", -5.0, 1.0), datum("not to be", -6.0, -0.5), datum("or", -5.5, 2.0)];
     for _ in 0..5 {

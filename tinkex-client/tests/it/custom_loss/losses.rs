@@ -183,6 +183,11 @@ fn dpo_stands_large_margins() {
     let won = of(-1.0, -1e6);
     assert_eq!(won.loss, 0.0);
     assert_eq!(won.gradients, [[-0.0], [0.0]]);
+    // Every one of many pairs: an accuracy of 1 and nothing less.
+    let many = Dpo::new(1.0).reference(DpoReference::Sums(vec![0.0; 14]));
+    let logprobs: Vec<_> = (0..14).map(|n| vec![if n % 2 == 0 { -1.0 } else { -2.0 }]).collect();
+    let data: Vec<_> = (0..14).map(|_| datum(&[1.0])).collect();
+    assert_eq!(evaluate(many, &data, &logprobs).metrics["accuracy"], 1.0);
     // Where 1 + e⁻ˣ is 1 in a float64, the loss still is e⁻ˣ.
     assert!((of(0.0, -40.0).loss / (-40.0f64).exp() - 1.0).abs() < 1e-9);
 }

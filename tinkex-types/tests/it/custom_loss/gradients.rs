@@ -73,7 +73,7 @@ fn squared(nodes: Vec<Value>) -> LossGraph {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn of_functions_of_one_number((x, y) in two()) {

@@ -1,0 +1,212 @@
+//! What follows a submission that failed: ids are used again, filled, or counted anew; the client goes on by itself.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex_client::{Effect, ErrorKind, LossFn};
+use tinkex_testkit::Step;
+use tinkex_testkit::service::{Dialect, Service, TrainingOrder};
+use tokio::time::Instant;
+
+use super::{adam, arrivals, hasty_of, ids, is_filler};
+use crate::harness::{example, trainer_of};
+
+fn refused(status: u16) -> Step {
+    Step::status(status).json_body(json!({"detail": "no"}))
+}
+
+fn strict() -> Dialect {
+    Dialect { training_order: TrainingOrder::Strict, ..Dialect::production() }
+}
+
+/// F-11: an operation that never reached the server, or was refused, leaves its id to the next one. Nothing is filled.
+#[tokio::test(start_paused = true)]
+async fn an_id_that_does_not_count_is_used_again() {
+    for (name, step, kind) in [
+        ("never sent", Step::refuse(), ErrorKind::Connection),
+        ("400", refused(400), ErrorKind::Status),
+        ("404", refused(404), ErrorKind::Status),
+        ("422", refused(422), ErrorKind::Status),
+        ("429", Step::status(429), ErrorKind::Status),
+        ("501", refused(501), ErrorKind::Status),
+    ] {
+        let service = Service::new(strict());
+        let (server, _client, trainer) = hasty_of(&service).await;
+        server.script("optim_step", [Step::behave(), step]).then_behave();
+        let handles = [(); 4].map(|()| trainer.optim_step(adam()));
+        let mut results = Vec::new();
+        for handle in handles {
+            results.push(handle.await);
+        }
+        let error = results.remove(1).unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, Some(Effect::Nothing)), "{name}: {error}");
+        assert!(error.to_string().contains("nothing of it"), "{name}: {error}");
+        assert!(results.iter().all(Result::is_ok), "{name}");
+        assert_eq!(ids(&server, "optim_step"), [1, 2, 2, 3], "{name}");
+        assert_eq!(server.count("forward_backward"), 0, "{name}");
+    }
+}
+
+/// F-11, F-14: of an id that is in doubt the server is asked first, by a filler that changes nothing: whether the request
+/// had been taken in or not, the run has no gap, and no step is done twice.
+#[tokio::test(start_paused = true)]
+async fn an_id_in_doubt_is_settled_before_the_next_operation() {
+    for (name, fault, taken_in) in [
+        ("lost on the way", Step::reset(), false),
+        ("the answer lost", Step::behave().then_lose(), true),
+        ("500", Step::status(500), false),
+        ("a time-out", Step::behave().delay(Duration::from_secs(61)), true),
+    ] {
+        for order in [TrainingOrder::Waiting, TrainingOrder::Strict] {
+            let dialect = Dialect { training_order: order, ..Dialect::production() };
+            let service = Service::new(dialect);
+            let (server, _client, trainer) = hasty_of(&service).await;
+            trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+            server.script("optim_step", [fault.clone()]).then_behave();
+            let (lost, next) = (trainer.optim_step(adam()), trainer.optim_step(adam()));
+            let error = lost.await.unwrap_err();
+            assert_eq!(error.effect(), Some(Effect::Unknown), "{name}: {error}");
+            assert!(error.to_string().contains("may have been taken in"), "{name}: {error}");
+            next.await.unwrap();
+            assert_eq!(
+                arrivals(&server),
+                ["forward_backward 1", "optim_step 2", "forward_backward 2", "optim_step 3"],
+                "{name}"
+            );
+            assert!(is_filler(&server.requests("forward_backward")[1]), "{name}");
+            let run = service.run(trainer.model_id()).unwrap();
+            assert_eq!((run.gaps(), run.waiting.len()), (vec![], 0), "{name}");
+            assert_eq!(run.steps, if taken_in { 2 } else { 1 }, "{name}");
+        }
+    }
+}
+
+/// While an id cannot be settled nothing else is sent; each operation tries again, and the first that can goes on.
+#[tokio::test(start_paused = true)]
+async fn operations_fail_until_an_id_is_settled() {
+    let service = Service::default();
+    let (server, _client, trainer) = hasty_of(&service).await;
+    trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+    server.script("optim_step", [Step::reset()]).then_behave();
+    trainer.optim_step(adam()).await.unwrap_err();
+    server.script("forward_backward", [Step::status(503), Step::refuse()]).then_behave();
+    for _ in 0..2 {
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(error.effect(), Some(Effect::Nothing));
+        assert!(error.to_string().contains("sequence id 2 in doubt"), "{error}");
+    }
+    assert_eq!(server.count("optim_step"), 1);
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [2, 3]);
+    assert_eq!(ids(&server, "forward_backward"), [1, 2, 2, 2]);
+    assert!(service.run(trainer.model_id()).unwrap().waiting.is_empty());
+}
+
+/// A server that refuses the filler says that the id counts for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_refused_filler_frees_the_id() {
+    let service = Service::default();
+    let (server, _client, trainer) = hasty_of(&service).await;
+    trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+    server.script("optim_step", [Step::reset()]).then_behave();
+    trainer.optim_step(adam()).await.unwrap_err();
+    server.script("forward_backward", [refused(400)]).then_behave();
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [2, 2]);
+}
+
+/// TR-3: a strict server that has counted a refused request names the id it expects; that is adopted at once.
+#[tokio::test(start_paused = true)]
+async fn the_count_of_the_server_is_adopted() {
+    let service = Service::new(Dialect { rejected_requests_use_ids: true, ..strict() });
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+    let error = trainer.forward_backward([example("abcd")], LossFn::Other("nonsense".into())).await;
+    assert!(error.is_err());
+    let begun = Instant::now();
+    trainer.optim_step(adam()).await.unwrap();
+    trainer.optim_step(adam()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "no conflict is waited out");
+    assert!(service.run(trainer.model_id()).unwrap().is_ordered());
+    server
+        .script(
+            "optim_step",
+            [
+                Step::status(409).json_body(json!({"detail": "expected seq_id 9"})),
+                Step::behave()
+                    .assert(|request| match request.seq_id() {
+                        Some(9) => Ok(()),
+                        other => Err(format!("{other:?}")),
+                    })
+                    .with_status(400),
+            ],
+        )
+        .then_behave();
+    trainer.optim_step(adam()).await.unwrap_err();
+}
+
+/// A server that does not say which id it expects: an id it may have counted is passed over, and settled all the same.
+#[tokio::test(start_paused = true)]
+async fn a_conflict_without_a_number_passes_over_an_id_in_doubt() {
+    let service = Service::new(Dialect { training_order: TrainingOrder::Tolerant, ..Dialect::production() });
+    let (server, _client, trainer) = hasty_of(&service).await;
+    trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+    let conflict = || Step::status(409).json_body(json!({"detail": "seq_id is used up"}));
+    server.script("optim_step", [refused(422), conflict()]).then_behave();
+    server.script("forward_backward", [conflict()]).then_behave();
+    trainer.optim_step(adam()).await.unwrap_err();
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(
+        arrivals(&server)[1..],
+        ["optim_step 2", "optim_step 2", "optim_step 3", "forward_backward 2"]
+    );
+}
+
+/// Where an attempt was lost and a strict server then says that its id is used up, the request itself may have been
+/// counted: it is not sent again.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_have_been_counted_is_not_repeated_under_another_id() {
+    let service = Service::new(strict());
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+    server.script("optim_step", [Step::behave().then_lose()]).then_behave();
+    let error = trainer.optim_step(adam()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SequenceConflict, "{error}");
+    assert_eq!((error.expected_seq_id(), error.effect()), (Some(3), Some(Effect::Unknown)), "{error}");
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [2, 2, 3]);
+    assert_eq!(service.run(trainer.model_id()).unwrap().steps, 2);
+}
+
+/// A failure that passes is repeated under the same id and key, and those behind wait (F-14).
+#[tokio::test(start_paused = true)]
+async fn a_submission_keeps_its_id_and_key() {
+    let service = Service::default();
+    let (server, _client, trainer) = trainer_of(&service).await;
+    let hinted = Step::status(429).header("retry-after", "2");
+    server
+        .script("optim_step", [Step::status(503), Step::reset(), hinted, Step::behave().then_lose()])
+        .then_behave();
+    let (first, second) = (trainer.optim_step(adam()), trainer.optim_step(adam()));
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [1, 1, 1, 1, 1, 2]);
+    let requests = server.requests("optim_step");
+    let keys: Vec<_> = requests.iter().map(|request| request.idempotency_key().unwrap()).collect();
+    assert!(keys[..5].iter().all(|key| *key == keys[0]) && keys[5] != keys[0]);
+}
+
+/// F-12: a declaration that queued operations must not be sent reaches exactly those (see the unit tests of turns); an
+/// ordinary failure declares nothing.
+#[tokio::test(start_paused = true)]
+async fn a_failed_result_stops_nothing() {
+    let service = Service::default();
+    let (_server, _client, trainer) = trainer_of(&service).await;
+    service.fail_next(tinkex_client::ErrorCategory::Server, "out of memory");
+    let (pass, step) =
+        (trainer.forward_backward([example("abcd")], LossFn::CrossEntropy), trainer.optim_step(adam()));
+    let error = pass.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RequestFailed);
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    step.await.unwrap();
+}

@@ -1,0 +1,162 @@
+//! Both forms of a pass: which one is sent, and how the client finds out.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tinkex_client::{Datum, ErrorKind, LossFn, TrainingClient, WireFormat};
+use tinkex_testkit::service::{Dialect, Service, TrainingBody};
+use tinkex_testkit::{FakeServer, Step};
+use tokio::time::Instant;
+
+use super::{adam, arrivals, hasty_of};
+use crate::harness::{self, MODEL, example, trainer_of};
+
+fn speaking(training_bodies: TrainingBody) -> Service {
+    Service::new(Dialect { training_bodies, ..Dialect::production() })
+}
+
+fn forms(server: &FakeServer) -> Vec<&'static str> {
+    let passes = |request: &std::sync::Arc<tinkex_testkit::Received>| {
+        request
+            .route()
+            .starts_with("forward")
+            .then(|| if request.is_protobuf() { "protobuf" } else { "json" })
+    };
+    server.all_requests().iter().filter_map(passes).collect()
+}
+
+fn data() -> Vec<Datum> {
+    vec![example("abcd"), example("efgh")]
+}
+
+async fn step(trainer: &TrainingClient) -> f64 {
+    let pass = trainer.forward_backward(data(), LossFn::CrossEntropy);
+    let update = trainer.optim_step(adam());
+    let loss = pass.await.unwrap().loss().unwrap();
+    update.await.unwrap();
+    loss
+}
+
+/// A server that reads protobuf gets nothing else.
+#[tokio::test(start_paused = true)]
+async fn protobuf_comes_first() {
+    for bodies in [TrainingBody::Both, TrainingBody::ProtobufOnly] {
+        let (server, _client, trainer) = trainer_of(&speaking(bodies)).await;
+        step(&trainer).await;
+        trainer.forward(data(), LossFn::CrossEntropy).await.unwrap();
+        assert_eq!(forms(&server), ["protobuf"; 2]);
+    }
+}
+
+/// A server that reads JSON only is found out by one request of the service, under the same id; what was found out holds
+/// for all clients of it. Forward-only passes have a route of their own.
+#[tokio::test(start_paused = true)]
+async fn json_is_found_out_once() {
+    let service = speaking(TrainingBody::JsonOnly);
+    let (server, client, trainer) = trainer_of(&service).await;
+    step(&trainer).await;
+    trainer.forward(data(), LossFn::CrossEntropy).await.unwrap();
+    let other = client.lora_training_client(MODEL).create().await.unwrap();
+    step(&other).await;
+    assert_eq!(forms(&server), ["protobuf", "json", "json", "json"]);
+    assert_eq!(
+        arrivals(&server)[1..],
+        ["forward_backward 1", "optim_step 2", "forward 3", "forward_backward 1", "optim_step 2"]
+    );
+    assert!(service.run(trainer.model_id()).unwrap().is_ordered());
+}
+
+/// Both forms train alike.
+#[tokio::test(start_paused = true)]
+async fn both_forms_give_the_same_loss() {
+    let mut losses = Vec::new();
+    for bodies in [TrainingBody::ProtobufOnly, TrainingBody::JsonOnly] {
+        let (_server, _client, trainer) = trainer_of(&speaking(bodies)).await;
+        let mut last = 0.0;
+        for _ in 0..3 {
+            last = step(&trainer).await;
+        }
+        losses.push(last);
+    }
+    assert!((losses[0] - losses[1]).abs() < 1e-9, "{losses:?}");
+}
+
+/// The caller's word settles it: nothing is tried.
+#[tokio::test(start_paused = true)]
+async fn a_fixed_form_is_not_doubted() {
+    for (format, form) in [(WireFormat::Json, "json"), (WireFormat::Protobuf, "protobuf")] {
+        let server = FakeServer::new();
+        let client = harness::service(&server).await;
+        let trainer = client.lora_training_client(MODEL).wire_format(format).create().await.unwrap();
+        step(&trainer).await;
+        trainer.forward(data(), LossFn::CrossEntropy).await.unwrap();
+        assert_eq!(forms(&server), [form; 2]);
+    }
+    let (server, client, _) = trainer_of(&speaking(TrainingBody::JsonOnly)).await;
+    let builder = client.lora_training_client(MODEL).wire_format(WireFormat::Protobuf);
+    let trainer = builder.retry_policy(tinkex_client::RetryPolicy::none()).create().await.unwrap();
+    let error = trainer.forward(data(), LossFn::CrossEntropy).await.unwrap_err();
+    assert_eq!(error.status(), Some(500));
+    assert_eq!(forms(&server), ["protobuf"]);
+}
+
+/// A batch of many chunks is one call: one chunk finds out, the others wait for it.
+#[tokio::test(start_paused = true)]
+async fn one_chunk_finds_out_for_all() {
+    let service = speaking(TrainingBody::JsonOnly);
+    service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+    let (server, _client, trainer) = trainer_of(&service).await;
+    let many: Vec<_> = (0..6).map(|n| example(&format!("example {n}"))).collect();
+    trainer.forward_backward(many, LossFn::CrossEntropy).await.unwrap();
+    assert_eq!(forms(&server).iter().filter(|form| **form == "protobuf").count(), 1);
+}
+
+/// A server that takes no JSON has had its reason for refusing protobuf: that is the error, and protobuf it is.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_about_the_data_stands() {
+    let (server, _client, trainer) = trainer_of(&speaking(TrainingBody::ProtobufOnly)).await;
+    let refusal = Step::status(422).json_body(json!({"detail": "too many tokens"}));
+    server.script("forward_backward", [refusal.clone(), Step::behave(), refusal]).then_behave();
+    for _ in 0..2 {
+        let error = trainer.forward_backward(data(), LossFn::CrossEntropy).await.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(422)));
+        assert!(error.to_string().contains("too many tokens"), "{error}");
+    }
+    step(&trainer).await;
+    assert_eq!(forms(&server), ["protobuf", "json", "protobuf", "protobuf"], "JSON was tried once");
+}
+
+/// A server in trouble answers 500 to both forms: the pass is repeated as usual, as protobuf.
+#[tokio::test(start_paused = true)]
+async fn a_server_in_trouble_is_waited_for() {
+    let (server, _client, trainer) = trainer_of(&speaking(TrainingBody::Both)).await;
+    server.script("forward_backward", [Step::status(500).repeat(4)]).then_behave();
+    let begun = Instant::now();
+    step(&trainer).await;
+    assert!(begun.elapsed() > Duration::from_secs(1), "with pauses");
+    assert_eq!(forms(&server), ["protobuf", "json", "protobuf", "protobuf", "protobuf"]);
+    let ids = super::ids(&server, "optim_step");
+    assert_eq!(ids, [2]);
+}
+
+/// The first pass met a 500, and JSON is refused as such: protobuf goes on as usual.
+#[tokio::test(start_paused = true)]
+async fn a_500_before_protobuf_is_known() {
+    let (server, _client, trainer) = trainer_of(&speaking(TrainingBody::ProtobufOnly)).await;
+    server.script("forward_backward", [Step::status(500)]).then_behave();
+    step(&trainer).await;
+    step(&trainer).await;
+    assert_eq!(forms(&server), ["protobuf", "json", "protobuf", "protobuf"]);
+}
+
+/// Both forms refused: the error tells both, and the next pass tries again.
+#[tokio::test(start_paused = true)]
+async fn both_forms_refused() {
+    let (server, _client, trainer) = hasty_of(&speaking(TrainingBody::Both)).await;
+    let refusal = |detail: &str| Step::status(422).json_body(json!({"detail": detail}));
+    server.script("forward_backward", [refusal("not this"), refusal("nor that")]).then_behave();
+    let error = trainer.forward_backward(data(), LossFn::CrossEntropy).await.unwrap_err().to_string();
+    assert!(error.contains("not this") && error.contains("nor that"), "{error}");
+    step(&trainer).await;
+    assert_eq!(forms(&server), ["protobuf", "json", "protobuf"]);
+}
