@@ -29,6 +29,9 @@ pub enum ErrorKind {
     /// ([`Error::expected_seq_id`]). The same request may be made again: it gets an id of its own. Of a training
     /// operation, [`Error::effect`] says whether it may have been taken in before.
     SequenceConflict,
+    /// A custom loss failed, panicked, or returned what cannot be trained on. Its own error is the
+    /// [`source`](std::error::Error::source).
+    CustomLoss,
     /// An operation called before this one failed in a way that forbids sending this one (PROTOCOL 13.2). Nothing was
     /// sent; operations called after the failure work as usual.
     Poisoned,
@@ -137,6 +140,15 @@ impl Error {
         error.0.retryable = false;
         error.0.message = message;
         error.0.expected_seq_id = Some(expected);
+        error
+    }
+
+    /// A custom loss that failed, of its own accord or by what it returned.
+    pub(crate) fn custom_loss(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        let mut error =
+            Self::new(ErrorKind::CustomLoss, ErrorCategory::User, format!("custom loss: {cause}"));
+        error.0.source = Some(Arc::from(cause));
         error
     }
 
@@ -380,9 +392,13 @@ impl fmt::Debug for Error {
 }
 
 impl StdError for Error {
-    /// The first cause whose text the message does not hold already, so that a printed chain says nothing twice.
+    /// The first cause whose text the message does not hold already, so that a printed chain says nothing twice. Of a
+    /// custom loss the error that it gave, which the caller may want back as what it is.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let mut cause = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        if self.0.kind == ErrorKind::CustomLoss {
+            return cause;
+        }
         while let Some(told) = cause.filter(|cause| self.0.message.contains(&cause.to_string())) {
             cause = told.source();
         }

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::cancellation::CancelQueue;
 use crate::configuration::{self, DynamicFlags};
 use crate::connection_places::ConnectionPlaces;
+use crate::custom_loss::CustomLosses;
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
@@ -63,6 +64,7 @@ pub(crate) struct Connection {
     pub(crate) payload_budget: Arc<ByteBudget>,
     pub(crate) cancellations: CancelQueue,
     pub(crate) training: Arc<TrainingDispatch>,
+    pub(crate) custom_losses: CustomLosses,
     refresh: Option<OwnedTask>,
 }
 
@@ -131,6 +133,7 @@ impl Holder {
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
             training: TrainingDispatch::new(config.fwdbwd_dispatch_bytes_semaphore_size, any_order),
+            custom_losses: CustomLosses::default(),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
             refresh: refreshes.then(|| {
                 OwnedTask::spawn(&self.runtime, configuration::refresh(http.clone(), flags.clone()))

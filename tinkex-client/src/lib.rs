@@ -29,6 +29,7 @@
 mod cancellation;
 mod configuration;
 mod connection_places;
+mod custom_loss;
 mod dispatch;
 mod endpoints;
 mod environment;
@@ -46,6 +47,9 @@ mod session;
 mod submission_gate;
 mod training;
 
+pub use custom_loss::{
+    AnyCustomLoss, BoxError, CustomLossFn, CustomLossHandle, CustomLossOutput, Logprobs, losses,
+};
 pub use error::{Effect, Error, ErrorKind};
 #[cfg(feature = "tokenizers")]
 pub use hf_tokenizer::{HfTokenizer, TokenizerName};
@@ -54,8 +58,9 @@ pub use rest::RestClient;
 pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
 pub use training::{
-    Checkpoint, CopyWeights, FromStateBuilder, SamplerCheckpoint, SamplingSnapshot, SaveExternalWeights,
-    SaveSamplerWeights, SaveState, TrainingClient, TrainingClientBuilder, TrainingHandle, WireFormat,
+    Checkpoint, CopyWeights, FromStateBuilder, LoadState, SamplerCheckpoint, SamplingSnapshot,
+    SaveExternalWeights, SaveSamplerWeights, SaveState, TrainingClient, TrainingClientBuilder,
+    TrainingHandle, WireFormat,
 };
 // Foreign crates whose types are in the signatures of `Transport` and `AuthProvider`.
 pub use bytes;
@@ -71,17 +76,26 @@ pub use tinkex_http::{
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,
-    CsrIndices, DType, Datum, DecodeError, DimuonParams, DroConfig, DynamicConfig, ErrorCategory,
-    ExternalWeights, FinishReason, ForwardBackwardOutput, HandleHolder, Health, ImageAssetPointerChunk,
-    ImageChunk, ImageFormat, InvalidInput, LoraConfig, Loss, LossConfigValue, LossFn, LossFnConfig,
-    LossFnInputs, LossFnOutput, MetricValue, Metrics, ModelData, ModelInfo, ModelInput, OptimStepResult,
-    OptimizerConfig, OptimizerParams, PlainValue, PpoConfig, PromptAltTokens, ProvenanceSpan, QueueState,
-    QueueStateChange, QueueStateObserver, RequestType, SampleRequest, SampleResponse, SampledSequence,
-    SamplerHandle, SamplerWeightsKind, SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason,
-    SupportedModel, TensorData, TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
+    CsrIndices, CustomLoss, CustomLossInput, DType, Datum, DecodeError, DimuonParams, DroConfig,
+    DynamicConfig, ErrorCategory, ExternalWeights, FinishReason, ForwardBackwardOutput, HandleHolder, Health,
+    ImageAssetPointerChunk, ImageChunk, ImageFormat, InvalidInput, LoraConfig, Loss, LossConfigValue, LossFn,
+    LossFnConfig, LossFnInputs, LossFnOutput, LossGraph, LossGraphError, LossOutput, MetricValue, Metrics,
+    ModelData, ModelInfo, ModelInput, OptimStepResult, OptimizerConfig, OptimizerParams, PlainValue,
+    PpoConfig, PromptAltTokens, ProvenanceSpan, QueueState, QueueStateChange, QueueStateObserver, Rank,
+    RequestType, SampleRequest, SampleResponse, SampledSequence, SamplerHandle, SamplerWeightsKind,
+    SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData,
+    TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
 
-/// The code of the README, compiled (S1-20).
+/// The code of the README and of the guides, compiled (S1-20).
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod guides {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/training.md")]
+    struct Training;
+    #[doc = include_str!("../../docs/custom-losses.md")]
+    struct CustomLosses;
+    #[doc = include_str!("../../docs/checkpoints.md")]
+    struct Checkpoints;
+}

@@ -173,13 +173,12 @@ fn outputs(records: &[proto::ArrayRecord]) -> Result<Vec<LossFnOutput>, DecodeEr
     let mut outputs = Vec::new();
     let mut empty = 0u64;
     for record in records {
-        let fields = record
-            .fields
-            .iter()
-            .map(|(name, field)| Ok((Arc::from(name.as_str()), Field::new(field)?)))
-            .filter(|field| field.as_ref().map_or(true, |(_, field)| field.is_some()));
-        let fields = fields.collect::<Result<Vec<(Arc<str>, Option<Field<'_>>)>, DecodeError>>()?;
-        let fields: Vec<_> = fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect();
+        let mut fields = Vec::with_capacity(record.fields.len());
+        for (name, field) in &record.fields {
+            if let Some(field) = Field::new(field)? {
+                fields.push((Arc::<str>::from(name.as_str()), field));
+            }
+        }
         let first = fields.first().map_or(0, |(_, field)| field.datums() as u64);
         let datums = if stated == 0 { first } else { record.num_datums as u64 };
         if let Some((name, field)) = fields.iter().find(|(_, field)| field.datums() as u64 != datums) {
@@ -194,8 +193,10 @@ fn outputs(records: &[proto::ArrayRecord]) -> Result<Vec<LossFnOutput>, DecodeEr
         }
         outputs.reserve(datums as usize);
         for index in 0..datums as usize {
-            let tensor = |(name, field): &(Arc<str>, Field<'_>)| Ok((Arc::clone(name), field.tensor(index)?));
-            let tensors = fields.iter().map(tensor).collect::<Result<_, DecodeError>>()?;
+            let mut tensors = Vec::with_capacity(fields.len());
+            for (name, field) in &fields {
+                tensors.push((Arc::clone(name), field.tensor(index)?));
+            }
             outputs.push(LossFnOutput { tensors });
         }
     }

@@ -113,6 +113,7 @@ impl<'de> Deserialize<'de> for OptimizerConfig {
 /// `optimizer_config` is left out while it is Adam, the default of all servers, because older ones refuse the field
 /// (OPEN_SERVERS, decision 1).
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "create_model")]
 pub struct CreateModelRequest {
     /// The session it belongs to.
     pub session_id: String,
@@ -128,8 +129,6 @@ pub struct CreateModelRequest {
     /// The family of optimizers.
     #[serde(skip_serializing_if = "OptimizerConfig::is_adam")]
     pub optimizer_config: OptimizerConfig,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl CreateModelRequest {
@@ -142,7 +141,6 @@ impl CreateModelRequest {
             user_metadata: None,
             lora_config: LoraConfig::default(),
             optimizer_config: OptimizerConfig::default(),
-            kind: "create_model",
         }
     }
 }
@@ -157,17 +155,16 @@ pub struct CreateModelResult {
 
 /// The body of `POST /api/v1/get_info` (PROTOCOL 11.2).
 #[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "get_info")]
 pub struct GetInfoRequest<'a> {
     /// The model.
     pub model_id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl<'a> GetInfoRequest<'a> {
     /// Asks about a model.
     pub fn new(model_id: &'a str) -> Self {
-        Self { model_id, kind: "get_info" }
+        Self { model_id }
     }
 }
 
@@ -217,17 +214,16 @@ fn tokenizer_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
 
 /// The body of `POST /api/v1/unload_model` (PROTOCOL 11.3).
 #[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "unload_model")]
 pub struct UnloadModelRequest<'a> {
     /// The model.
     pub model_id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl<'a> UnloadModelRequest<'a> {
     /// Frees a model.
     pub fn new(model_id: &'a str) -> Self {
-        Self { model_id, kind: "unload_model" }
+        Self { model_id }
     }
 }
 
@@ -240,14 +236,14 @@ pub struct UnloadModelResult {
     pub model_id: Option<String>,
 }
 
-/// The body of `POST /api/v1/weights_info`.
+/// The body of `POST /api/v1/weights_info` (REST C8).
 #[derive(Clone, Debug, Serialize)]
 pub struct WeightsInfoRequest<'a> {
     /// The checkpoint, a `tinker://` path.
     pub tinker_path: &'a str,
 }
 
-/// What the server knows about a checkpoint.
+/// What the server knows about a checkpoint (REST C8).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct WeightsInfo {

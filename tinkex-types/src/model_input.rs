@@ -84,7 +84,8 @@ impl ModelInput {
     pub(crate) fn check_chunks(&self, field: &'static str) -> Result<(), InvalidInput> {
         for chunk in &self.chunks {
             match chunk {
-                Chunk::EncodedText { tokens } => {
+                // A fold over the signs takes many tokens at a time; a search takes one.
+                Chunk::EncodedText { tokens } if tokens.iter().fold(0, |signs, token| signs | token) < 0 => {
                     if let Some(token) = tokens.iter().find(|t| **t < 0) {
                         let problem = format!("must not contain the negative token {token}");
                         return Err(InvalidInput::new(field, problem));

@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::{InvalidInput, lenient};
 
-/// One Adam step with decoupled weight decay (PROTOCOL 12.7).
+/// One Adam step with decoupled weight decay (PROTOCOL 12.7). Weight decay and clipping are left out of the request
+/// while they are off, because the oldest servers refuse the fields (OPEN_SERVERS, decision 1).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AdamParams {
     /// The learning rate. The protocol's default is 1e-4.
     pub learning_rate: f64,
@@ -19,9 +21,15 @@ pub struct AdamParams {
     /// Added to the denominator. Default 1e-12.
     pub eps: f64,
     /// Weight decay. Default 0, none.
+    #[serde(skip_serializing_if = "is_zero")]
     pub weight_decay: f64,
     /// The largest norm of the whole gradient; larger ones are scaled down. Default 0, which is off.
+    #[serde(skip_serializing_if = "is_zero")]
     pub grad_clip_norm: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for AdamParams {
@@ -79,15 +87,21 @@ pub struct DimuonParams {
     /// The learning rate, at least 0.
     pub learning_rate: f64,
     /// The largest norm of the whole gradient. Default 0; 0 and below is off.
+    #[serde(default)]
     pub grad_clip_norm: f64,
     /// Momentum, in [0, 1). Default 0.9.
+    #[serde(default = "momentum")]
     pub beta1: f64,
+}
+
+fn momentum() -> f64 {
+    0.9
 }
 
 impl DimuonParams {
     /// The protocol's defaults, at a learning rate.
     pub fn new(learning_rate: f64) -> Self {
-        Self { learning_rate, grad_clip_norm: 0.0, beta1: 0.9 }
+        Self { learning_rate, grad_clip_norm: 0.0, beta1: momentum() }
     }
 
     /// Sets the momentum, in [0, 1).

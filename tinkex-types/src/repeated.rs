@@ -8,8 +8,8 @@ use crate::DecodeError;
 /// Any message may have this many entries, and one more for each [`BYTES_PER_ENTRY`] of its length.
 const FREE_ENTRIES: usize = 4096;
 
-/// No entry that says something is shorter.
-const BYTES_PER_ENTRY: usize = 8;
+/// A sequence of one token with its log-probability has 14, a record of one tensor more.
+const BYTES_PER_ENTRY: usize = 12;
 
 /// Checks that the list at `tag` has no more entries than a message of this length can mean.
 pub(crate) fn check(subject: &'static str, message: &[u8], tag: u32) -> Result<(), DecodeError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::{DecodeError, TensorData, Tokens, lenient, proto, tensor};
+use crate::{DecodeError, TensorData, Tokens, lenient, proto, repeated, tensor};
 
 /// The result of one sampling request (PROTOCOL 15.5, 19.1, 21).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,16 +79,22 @@ impl SampleResponse {
     /// Reads the protobuf form.
     ///
     /// # Errors
-    /// Where the bytes are not a `SampleResponse` or a packed buffer is cut short.
+    /// Where the bytes are not a `SampleResponse`, a packed buffer is cut short, or there are more sequences than so
+    /// short a message can hold.
     pub fn from_proto(bytes: Bytes) -> Result<Self, DecodeError> {
+        repeated::check("sample response", &bytes, 1)?;
         let message =
             proto::SampleResponse::decode(bytes).map_err(|e| DecodeError::new("sample response", e))?;
         let alternatives = message.prompt_alt_tokens.map(|alternatives| {
             let read = |tensor: Option<proto::Tensor>| TensorData::from_proto(&tensor.unwrap_or_default());
             Ok(PromptAltTokens { tokens: read(alternatives.tokens)?, logprobs: read(alternatives.logprobs)? })
         });
+        let mut sequences = Vec::with_capacity(message.sequences.len());
+        for sequence in &message.sequences {
+            sequences.push(sequence_from_proto(sequence)?);
+        }
         Ok(Self {
-            sequences: message.sequences.iter().map(sequence_from_proto).collect::<Result<_, _>>()?,
+            sequences,
             prompt_logprobs: floats(message.prompt_logprobs.as_ref(), |v| (!v.is_nan()).then_some(v))?,
             topk_prompt_logprobs: topk_from_proto(message.topk_prompt_logprobs.as_ref())?,
             target_prompt_logprobs: message

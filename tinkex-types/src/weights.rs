@@ -40,6 +40,7 @@ fn is_false(flag: &bool) -> bool {
 
 /// The body of `POST /api/v1/save_weights` (PROTOCOL 14).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "save_weights")]
 pub struct SaveWeightsRequest {
     /// The model.
     pub model_id: String,
@@ -56,8 +57,6 @@ pub struct SaveWeightsRequest {
     /// Free labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_metadata: Option<CheckpointMetadata>,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl SaveWeightsRequest {
@@ -70,7 +69,6 @@ impl SaveWeightsRequest {
             ttl_seconds: None,
             overwrite: false,
             user_metadata: None,
-            kind: "save_weights",
         }
     }
 
@@ -122,6 +120,7 @@ impl fmt::Display for SamplerWeightsKind {
 /// The body of `POST /api/v1/save_weights_for_sampler` (PROTOCOL 14): a checkpoint with a name, or an unnamed one for a
 /// new sampling session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "save_weights_for_sampler")]
 pub struct SaveWeightsForSamplerRequest {
     /// The model.
     pub model_id: String,
@@ -142,8 +141,6 @@ pub struct SaveWeightsForSamplerRequest {
     /// Free labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_metadata: Option<CheckpointMetadata>,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl SaveWeightsForSamplerRequest {
@@ -171,7 +168,6 @@ impl SaveWeightsForSamplerRequest {
             weights_kind: SamplerWeightsKind::default(),
             ttl_seconds: None,
             user_metadata: None,
-            kind: "save_weights_for_sampler",
         }
     }
 
@@ -200,6 +196,7 @@ pub struct SaveWeightsForSamplerResult {
 
 /// The body of `POST /api/v1/save_weights_external` (PROTOCOL 14).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "save_weights_external")]
 pub struct SaveWeightsExternalRequest {
     /// The model.
     pub model_id: String,
@@ -213,8 +210,6 @@ pub struct SaveWeightsExternalRequest {
     /// Who can decrypt the files: up to 10 `age1…` or SSH public keys; none leaves them in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_encryption_recipients: Option<Vec<String>>,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl SaveWeightsExternalRequest {
@@ -226,7 +221,6 @@ impl SaveWeightsExternalRequest {
             seq_id,
             ttl_seconds: None,
             age_encryption_recipients: None,
-            kind: "save_weights_external",
         }
     }
 
@@ -294,6 +288,7 @@ pub enum LoadTarget {
 
 /// The body of `POST /api/v1/load_weights` (PROTOCOL 14).
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest {
     /// Which model is filled.
     #[serde(flatten)]
@@ -305,8 +300,6 @@ pub struct LoadWeightsRequest {
     /// Permission to read weights of somebody else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_access_token: Option<String>,
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 impl LoadWeightsRequest {
@@ -328,7 +321,7 @@ impl LoadWeightsRequest {
     }
 
     fn new(target: LoadTarget, path: String) -> Self {
-        Self { target, path, optimizer: false, weights_access_token: None, kind: "load_weights" }
+        Self { target, path, optimizer: false, weights_access_token: None }
     }
 
     /// Checks what can be known before sending.

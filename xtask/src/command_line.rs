@@ -10,7 +10,7 @@ const COMMANDS: &[[&str; 2]] = &[
     ],
     [
         "demo [-- ARGS]",
-        "sample against the embedded server; ARGS go to the program (--url URL, --model NAME)",
+        "sample and train against the embedded server; ARGS go to the program (--url URL, --model NAME)",
     ],
     ["lint", "formatting, clippy, docs, crate layering, banned crates, proto drift, source rules"],
     ["proto [--check]", "compile the protobuf schema into checked-in code; --check only compares"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use tinkex_client::{QueueState, ServiceClient, Stage};
 
-use crate::report::Screen;
+use crate::terminal::Screen;
 
 /// Keeps the bar's message up to date, and says in a line when something holds the run up and when it goes on. Ends
 /// when it is aborted.

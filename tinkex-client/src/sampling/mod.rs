@@ -12,3 +12,4 @@ pub(crate) use builder::{SamplerOptions, open};
 pub(crate) use client::Sampler;
 pub use client::{SampleOptions, SamplingClient};
 pub use handle::SampleHandle;
+pub(crate) use sequence::SequenceIds;

@@ -21,7 +21,7 @@ use crate::{
 /// [`close`](Self::close) tells the server that the session is over.
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
-    holder: Arc<Holder>,
+    pub(crate) holder: Arc<Holder>,
 }
 
 impl ServiceClient {

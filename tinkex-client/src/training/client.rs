@@ -151,7 +151,7 @@ impl TrainingClient {
         self.pass(data.into(), loss.into(), operation)
     }
 
-    fn pass(
+    pub(crate) fn pass(
         &self,
         data: Vec<Datum>,
         loss: Loss,

@@ -81,7 +81,7 @@ impl Error {
 }
 
 /// Reads a JSON result.
-pub(super) fn read_json<T: DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
+pub(crate) fn read_json<T: DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
     match payload.encoding {
         PayloadEncoding::Json => {
             serde_json::from_slice(&payload.body).map_err(|e| DecodeError::new("the result", e))

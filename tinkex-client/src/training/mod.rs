@@ -24,12 +24,17 @@ mod submission;
 mod turns;
 mod wire_format;
 
+pub(crate) use batch::Batch;
 pub use builder::TrainingClientBuilder;
+pub(crate) use call::{Call, Operation, start};
 pub use client::TrainingClient;
 pub use copy::CopyWeights;
 pub(crate) use dispatch::TrainingDispatch;
+pub(crate) use fetch::read_json;
 pub use from_state::FromStateBuilder;
 pub use handle::TrainingHandle;
+pub use load::LoadState;
 pub use save::{Checkpoint, SamplerCheckpoint, SaveExternalWeights, SaveSamplerWeights, SaveState};
+pub(crate) use sequence::SequenceState;
 pub use snapshot::SamplingSnapshot;
 pub use wire_format::WireFormat;

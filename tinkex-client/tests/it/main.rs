@@ -4,9 +4,11 @@
 
 mod cancellation;
 mod concurrency;
+mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;
+mod examples;
 mod golden;
 mod harness;
 mod inputs;

@@ -1,6 +1,6 @@
 //! Adam with decoupled weight decay, as PyTorch's `AdamW` computes it.
 
-use super::optimizer::WEIGHT_BOUND;
+use super::optimizer::bound;
 use crate::model::LowRank;
 
 /// One step of Adam. The defaults are the service's (PROTOCOL 12.7).
@@ -12,7 +12,7 @@ pub struct AdamStep {
     pub beta1: f64,
     /// Decay of the mean of its square. Default 0.95.
     pub beta2: f64,
-    /// Added to the denominator. Default 1e-12.
+    /// Added to the denominator; positive. Default 1e-12.
     pub eps: f64,
     /// Share of a weight, times the learning rate, that is taken off before the step. Default 0.
     pub weight_decay: f64,
@@ -52,8 +52,9 @@ impl AdamState {
         let correction2 = 1.0 - adam.beta2.powi(self.steps);
         let size = bounded(adam.learning_rate / correction1);
         let keep = bounded(1.0 - adam.learning_rate * adam.weight_decay);
-        let root = correction2.sqrt() as f32;
-        let eps = adam.eps as f32;
+        // Never zero, for a weight without gradient would then be zero over zero.
+        let root = (correction2.sqrt() as f32).max(f32::MIN_POSITIVE);
+        let eps = (adam.eps as f32).max(f32::MIN_POSITIVE);
         let (new1, beta2, new2) = ((1.0 - adam.beta1) as f32, adam.beta2 as f32, (1.0 - adam.beta2) as f32);
         let parts = weights.parts_mut().into_iter().zip(gradient.parts());
         let moments = self.mean.parts_mut().into_iter().zip(self.square.parts_mut());
@@ -63,7 +64,7 @@ impl AdamState {
                 *m += new1 * (g - *m);
                 *v = *v * beta2 + new2 * (g * g);
                 let denominator = v.sqrt() / root + eps;
-                *w = (*w * keep - size * (*m / denominator)).clamp(-WEIGHT_BOUND, WEIGHT_BOUND);
+                *w = bound(*w * keep - size * (*m / denominator));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Training of the embedded language model: exact gradients, deterministic to the last bit.
 //!
-//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`](crate::model::Adapter) on top, the
+//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`] on top, the
 //! gradient gathered since the last step, and the state of the optimizer. Losses are sums over all datums and tokens
 //! (PROTOCOL 12.1), their gradients are computed, not estimated, and equal specs and calls give equal bits.
 //!
@@ -26,6 +26,7 @@ mod adam;
 mod backward;
 mod checkpoint;
 mod datum;
+mod dimuon;
 mod error;
 mod loss;
 mod optimizer;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 pub use adam::AdamStep;
 pub use checkpoint::{CheckpointMismatch, LearnerCheckpoint};
 pub use datum::LearnerDatum;
+pub use dimuon::DimuonStep;
 pub use error::LossError;
 pub use loss::LearnerLoss;
 pub use optimizer::OptimizerStep;
@@ -139,8 +141,8 @@ impl Learner {
     /// Where the targets do not fit the tokens.
     pub fn logprobs(&self, datum: &LearnerDatum) -> Result<Vec<f32>, LossError> {
         datum.check(0)?;
-        let mut logprobs = Pass::new(&self.base, &self.adapter, std::slice::from_ref(datum)).logprobs();
-        Ok(logprobs.pop().unwrap_or_default())
+        let pass = Pass::new(&self.base, &self.adapter, std::slice::from_ref(datum));
+        Ok(pass.logprobs().pop().unwrap_or_default())
     }
 
     /// Adds the gradient of any loss, given its gradient with respect to the logprobs of the targets: one number
@@ -162,7 +164,7 @@ impl Learner {
             let (now, later) = left.split_at(block.len());
             let wide: Vec<Vec<f64>> =
                 now.iter().map(|g| g.iter().map(|value| f64::from(*value)).collect()).collect();
-            Pass::new(&self.base, &self.adapter, block).backward(&self.adapter, &wide, &mut gathered);
+            Pass::new(&self.base, &self.adapter, block).backward(&wide, &mut gathered);
             left = later;
         }
         self.gradient = Some(gathered);
@@ -251,7 +253,7 @@ impl Learner {
                 logprobs.push(found);
             }
             if let Some(gradient) = &mut gradient {
-                pass.backward(&self.adapter, &slopes, gradient);
+                pass.backward(&slopes, gradient);
             }
         }
         Ok(LearnerOutput { metrics: metrics(loss, &logprobs), logprobs })

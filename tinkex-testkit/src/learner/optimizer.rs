@@ -3,21 +3,39 @@
 use std::collections::BTreeMap;
 
 use super::adam::{AdamState, AdamStep};
+use super::dimuon::{DimuonState, DimuonStep};
 use crate::model::LowRank;
 
 /// Weights stay within ± this, whatever the learning rate, so that every logprob is finite.
-pub(crate) const WEIGHT_BOUND: f32 = 1e6;
+const WEIGHT_BOUND: f32 = 1e6;
 
 /// One step of an optimizer (PROTOCOL 12.7).
 #[derive(Clone, Debug, PartialEq)]
 pub enum OptimizerStep {
     /// Adam with decoupled weight decay.
     Adam(AdamStep),
+    /// Orthogonalised momentum.
+    Dimuon(DimuonStep),
+}
+
+impl OptimizerStep {
+    fn grad_clip_norm(&self) -> f64 {
+        match self {
+            Self::Adam(step) => step.grad_clip_norm,
+            Self::Dimuon(step) => step.grad_clip_norm,
+        }
+    }
 }
 
 impl From<AdamStep> for OptimizerStep {
     fn from(step: AdamStep) -> Self {
         Self::Adam(step)
+    }
+}
+
+impl From<DimuonStep> for OptimizerStep {
+    fn from(step: DimuonStep) -> Self {
+        Self::Dimuon(step)
     }
 }
 
@@ -28,6 +46,7 @@ pub(crate) enum OptimizerState {
     #[default]
     Fresh,
     Adam(AdamState),
+    Dimuon(DimuonState),
 }
 
 impl OptimizerState {
@@ -39,29 +58,33 @@ impl OptimizerState {
         mut gradient: LowRank,
     ) -> BTreeMap<String, f64> {
         let norm = gradient.norm();
-        let limit = match step {
-            OptimizerStep::Adam(adam) => adam.grad_clip_norm,
-        };
+        let limit = step.grad_clip_norm();
+        // As PyTorch's clip_grad_norm_, which keeps the denominator from zero.
         let factor = if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let metrics =
-            BTreeMap::from([("grad_norm".to_owned(), norm.min(f64::MAX)), ("grad_clip".to_owned(), factor)]);
-        if !norm.is_finite() {
-            return metrics;
+        if norm.is_finite() {
+            if factor < 1.0 {
+                gradient.scale(factor as f32);
+            }
+            self.apply(step, weights, &gradient);
         }
-        if factor < 1.0 {
-            gradient.scale(factor as f32);
-        }
-        match step {
-            OptimizerStep::Adam(adam) => {
-                if !matches!(self, Self::Adam(_)) {
-                    *self = Self::Adam(AdamState::new(weights.rank()));
-                }
-                if let Self::Adam(state) = self {
-                    state.step(adam, weights, &gradient);
-                }
+        BTreeMap::from([("grad_norm".to_owned(), norm.min(f64::MAX)), ("grad_clip".to_owned(), factor)])
+    }
+
+    fn apply(&mut self, step: &OptimizerStep, weights: &mut LowRank, gradient: &LowRank) {
+        match (step, self) {
+            (OptimizerStep::Adam(step), Self::Adam(state)) => state.step(step, weights, gradient),
+            (OptimizerStep::Dimuon(step), Self::Dimuon(state)) => state.step(step, weights, gradient),
+            (OptimizerStep::Adam(step), other) => {
+                let mut state = AdamState::new(weights.rank());
+                state.step(step, weights, gradient);
+                *other = Self::Adam(state);
+            }
+            (OptimizerStep::Dimuon(step), other) => {
+                let mut state = DimuonState::new(weights.rank());
+                state.step(step, weights, gradient);
+                *other = Self::Dimuon(state);
             }
         }
-        metrics
     }
 
     /// Bytes of the remembered numbers.
@@ -69,6 +92,13 @@ impl OptimizerState {
         match self {
             Self::Fresh => 0,
             Self::Adam(state) => state.size_bytes(),
+            Self::Dimuon(state) => state.size_bytes(),
         }
     }
+}
+
+/// A new weight within the bounds, also where senseless numbers of the optimizer made none.
+#[inline(always)]
+pub(crate) fn bound(weight: f32) -> f32 {
+    if weight.is_nan() { 0.0 } else { weight.clamp(-WEIGHT_BOUND, WEIGHT_BOUND) }
 }

@@ -5,7 +5,7 @@
 //! (hashed, with a salt from the base model's name): the short ones carry over to new texts, the long ones tell
 //! every place of a text from all others. A and B are what training changes.
 
-use super::elementary::exp;
+use super::elementary::exp_single;
 use super::language_model::History;
 use super::random::{SplitMix64, stable_hash};
 use super::{Distribution, VOCABULARY};
@@ -82,6 +82,11 @@ impl LowRank {
     }
 
     /// The column of A that belongs to a feature.
+    pub(crate) fn column(&self, feature: usize) -> &[f32] {
+        &self.a[feature * self.rank..][..self.rank]
+    }
+
+    /// [`LowRank::column`], to be changed.
     pub(crate) fn column_mut(&mut self, feature: usize) -> &mut [f32] {
         &mut self.a[feature * self.rank..][..self.rank]
     }
@@ -129,14 +134,11 @@ impl Adapter {
         })
     }
 
-    /// A·φ.
-    pub(crate) fn hidden(&self, features: &ActiveFeatures) -> Vec<f32> {
-        let mut hidden = vec![0.0; self.weights.rank];
+    /// Adds A·φ to `hidden`.
+    pub(crate) fn add_hidden(&self, features: &ActiveFeatures, hidden: &mut [f32]) {
         for feature in features {
-            let column = &self.weights.a[feature * self.weights.rank..][..self.weights.rank];
-            hidden.iter_mut().zip(column).for_each(|(h, a)| *h += a);
+            hidden.iter_mut().zip(self.weights.column(*feature)).for_each(|(h, a)| *h += a);
         }
-        hidden
     }
 
     /// Multiplies weights of bytes by the exponentials of what B·hidden adds to their logits, relative to the
@@ -149,7 +151,7 @@ impl Adapter {
             .fold([f32::MIN; 8], |peaks, eight| std::array::from_fn(|lane| peaks[lane].max(eight[lane])));
         let peak = peaks.iter().copied().fold(f32::MIN, f32::max);
         for (weight, shift) in weights.iter_mut().zip(&shift) {
-            *weight *= exp(f64::from(shift - peak));
+            *weight *= exp_single(shift - peak);
         }
     }
 

@@ -26,6 +26,16 @@ const INVERSE_FACTORIALS: [f64; 12] = [
     0.5,
 ];
 
+/// [`ROUND`] for single precision.
+const ROUND_SINGLE: f32 = 12_582_912.0; // 1.5 · 2^23
+
+const LN_2_HIGH_SINGLE: f32 = 0.693_359_4; // 355 / 512
+const LN_2_LOW_SINGLE: f32 = -2.121_944_4e-4;
+
+/// The series of single precision, from the sixth term of the power series down to the third, fitted to the range.
+const SERIES_SINGLE: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
+
 /// e to the power of `x`, positive and finite: beyond ±650 it stays what it is there. `exp(0)` is exactly 1.
 #[inline(always)]
 pub(crate) fn exp(x: f64) -> f64 {
@@ -37,6 +47,19 @@ pub(crate) fn exp(x: f64) -> f64 {
     let series = INVERSE_FACTORIALS.iter().fold(0.0, |sum, factor| sum * rest + factor);
     let two_to_the_power = f64::from_bits(rounded.to_bits().wrapping_add(1023) << 52);
     (1.0 + (rest + rest * rest * series)) * two_to_the_power
+}
+
+/// [`exp`] for arguments of single precision, to single precision but over the whole range: twice as fast, where 256
+/// are needed at every position.
+#[inline(always)]
+pub(crate) fn exp_single(x: f32) -> f64 {
+    let x = x.clamp(-BOUND as f32, BOUND as f32);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND_SINGLE;
+    let power = rounded - ROUND_SINGLE;
+    let rest = x - power * LN_2_HIGH_SINGLE - power * LN_2_LOW_SINGLE;
+    let series = SERIES_SINGLE.iter().fold(0.0, |sum, factor| sum * rest + factor);
+    let two_to_the_power = f64::from_bits(u64::from(rounded.to_bits()).wrapping_add(1023) << 52);
+    f64::from(1.0 + (rest + rest * rest * series)) * two_to_the_power
 }
 
 /// The natural logarithm of `x`; what is zero, negative or too small to be a normal number counts as the smallest
@@ -62,10 +85,12 @@ mod tests {
 
     #[test]
     fn exp_and_ln_agree_with_the_platform_to_the_last_bits_and_are_exact_where_it_matters() {
-        assert_eq!((exp(0.0), ln(1.0)), (1.0, 0.0));
+        assert_eq!((exp(0.0), exp_single(0.0), ln(1.0)), (1.0, 1.0, 0.0));
         for step in -6_500..=6_500 {
             let x = f64::from(step) * 0.099_999;
             assert!((exp(x) / x.exp() - 1.0).abs() < 1e-15, "exp({x})");
+            let single = x as f32;
+            assert!((exp_single(single) / f64::from(single).exp() - 1.0).abs() < 2e-7, "exp_single({x})");
             let y = x.exp();
             assert!((ln(y) - y.ln()).abs() <= 3e-16 * y.ln().abs().max(1.0), "ln({y})");
         }
@@ -78,7 +103,9 @@ mod tests {
     #[test]
     fn every_argument_gives_a_finite_result() {
         for x in [f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY, 1e-320, -0.0] {
-            assert!(exp(x).is_normal() && exp(x) > 0.0, "exp({x})");
+            for y in [exp(x), exp_single(x as f32)] {
+                assert!(y.is_normal() && y > 0.0, "exp({x})");
+            }
         }
         for x in [0.0, -1.0, 1e-320, f64::NEG_INFINITY, f64::NAN] {
             assert_eq!(ln(x), f64::MIN_POSITIVE.ln(), "ln({x})");

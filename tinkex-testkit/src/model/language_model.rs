@@ -60,19 +60,23 @@ impl LanguageModel {
     }
 
     pub(crate) fn after(&self, history: &History) -> Distribution {
-        let mut weights = self.base_weights(history);
+        let mut weights = [0.0; VOCABULARY];
+        self.base_weights(history, &mut weights);
         if let Some(adapter) = &self.adapter {
-            adapter.reweigh(&mut weights, &adapter.hidden(&adapter.features_after(history)));
+            let mut hidden = vec![0.0; adapter.weights().rank()];
+            adapter.add_hidden(&adapter.features_after(history), &mut hidden);
+            adapter.reweigh(&mut weights, &hidden);
         }
         normalise(&mut weights);
         weights
     }
 
-    /// What the base model's probabilities are proportional to.
-    pub(crate) fn base_weights(&self, history: &History) -> Distribution {
-        let mut weights = *self.base.distribution(history.recent());
-        weights.iter_mut().zip(self.tilt.iter()).for_each(|(weight, factor)| *weight *= factor);
-        weights
+    /// Writes what the base model's probabilities are proportional to.
+    pub(crate) fn base_weights(&self, history: &History, weights: &mut Distribution) {
+        let counted = self.base.distribution(history.recent());
+        for ((weight, p), factor) in weights.iter_mut().zip(counted.iter()).zip(self.tilt.iter()) {
+            *weight = p * factor;
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod random;
 mod score;
 
 pub use adapter::{ACTIVE_FEATURES, ActiveFeatures, Adapter, FEATURES, LowRank};
+pub(crate) use elementary::exp;
 pub use generate::{Finish, Generation, GenerationPlan, Stop};
 pub use language_model::{Distribution, LanguageModel};
 pub(crate) use language_model::{History, logprob, normalise};

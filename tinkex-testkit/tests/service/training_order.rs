@@ -156,13 +156,17 @@ async fn the_id_of_a_refused_request_is_passed_over() {
     trainer.fetch(trainer.step(2, 0.1).await).await;
     let run = trainer.info();
     assert_eq!((run.executed, run.refused, run.steps), (vec![1, 3, 2], vec![], 1), "late, but welcome");
+    // Those that wait already go on when the one they wait for is refused.
+    let waiting = trainer.pass(5, &Pass::new(&[SECRET])).await;
+    assert_eq!(refusal(&trainer.operation("optim_step", 4, json!({})).await).0, 422);
+    trainer.fetch(waiting).await;
     // An id that is refused and comes again in time keeps its place.
     let both = json!({ "adam_params": {}, "optimizer_params": { "type": "dimuon", "learning_rate": 0.1 } });
-    assert_eq!(refusal(&trainer.operation("optim_step", 5, both).await).0, 422);
-    let fifth = trainer.step(5, 0.1).await;
-    trainer.found(4, &Pass::new(&[SECRET])).await;
-    trainer.fetch(fifth).await;
-    assert_eq!(trainer.info().executed, [1, 3, 2, 4, 5]);
+    assert_eq!(refusal(&trainer.operation("optim_step", 7, both).await).0, 422);
+    let seventh = trainer.step(7, 0.1).await;
+    trainer.found(6, &Pass::new(&[SECRET])).await;
+    trainer.fetch(seventh).await;
+    assert_eq!(trainer.info().executed, [1, 3, 2, 5, 6, 7]);
 }
 
 /// OPEN_SERVERS 20: an unsupported loss is 501, and later operations hang behind it until its id is taken.

@@ -309,6 +309,8 @@ async fn weights_are_copied_once_per_key_and_only_with_the_token() {
     };
     let project = || json!({ "destination_project_id": "p" });
     assert_eq!(caller.send(request("k", "wrong", project())).await.status, 403);
+    let none = json!({ "source_path": source, "destination_project_id": "p" });
+    assert_eq!(caller.post("copy_weights", none).await.status, 403);
     assert_eq!(refusal(&caller.send(request("k", "secret", json!({}))).await).0, 422);
     let copy = text(&caller.send(request("k", "secret", project())).await, "tinker_path");
     assert_eq!(text(&caller.send(request("k", "secret", project())).await, "tinker_path"), copy);

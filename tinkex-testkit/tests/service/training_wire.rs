@@ -203,7 +203,13 @@ async fn bad_data_fails_the_promise_and_says_why() {
         weights.shape = vec![1 << 20, 1 << 3];
         weights.encoding = Some(proto::tensor::Encoding::SparseCsr(proto::SparseCsr::default()));
     };
-    let cases: [(Change, &str); 9] = [
+    let wide: Change = |datum| {
+        let rows = proto::SparseCsr { crow_indices: vec![0; 16].into(), ..proto::SparseCsr::default() };
+        let weights = datum.loss_fn_inputs.get_mut("weights").unwrap();
+        weights.shape = vec![1, 1 << 40];
+        weights.encoding = Some(proto::tensor::Encoding::SparseCsr(rows));
+    };
+    let cases: [(Change, &str); 10] = [
         (|datum| datum.loss_fn_inputs.clear(), "target_tokens is missing"),
         (float_targets, "must be int64"),
         (ragged, "target_tokens of shape [21] has 22 values"),
@@ -212,6 +218,7 @@ async fn bad_data_fails_the_promise_and_says_why() {
         (huge, "too large"),
         (no_dtype, "dtype"),
         (sparse, "sparse indices"),
+        (wide, "too large"),
         (|datum| datum.model_input[0].chunk = None, "neither text nor picture"),
     ];
     let mut seq_id = 0;

@@ -123,7 +123,7 @@ impl Tape {
         let mut values = Vec::with_capacity(shape.elements());
         let mut derivatives =
             differentiable.map(|wanted| wanted.then(|| Vec::with_capacity(shape.elements())));
-        self.walk(operands, shape, |elements| {
+        self.visit(operands, shape, |elements| {
             let (value, slopes) = f(elements);
             values.push(value);
             for (derivatives, slope) in derivatives.iter_mut().zip(slopes) {
@@ -148,7 +148,7 @@ impl Tape {
         let shape = self.broadcast(&operands)?;
         self.reserve(shape, 1)?;
         let mut values = Vec::with_capacity(shape.elements());
-        self.walk(operands, shape, |elements| values.push(f(elements)))?;
+        self.visit(operands, shape, |elements| values.push(f(elements)))?;
         Ok(self.push(Rc::new(DenseArray::of_shape(shape, values)), false, Vec::new()))
     }
 
@@ -182,7 +182,7 @@ impl Tape {
         derivatives: Option<Vec<f64>>,
     ) -> Result<Variable, LossGraphError> {
         self.reserve(shape, 1)?;
-        // Counted even without derivatives: a graph of nothing but sums of a large array takes long, too.
+        // Counted even without derivatives, for the time it takes: a graph may be nothing but sums of a large array.
         self.reserve(self.shape(origin)?, 1)?;
         let differentiable = self.entry(origin)?.differentiable;
         let pullbacks =
@@ -260,7 +260,7 @@ impl Tape {
     }
 
     /// Visits the elements of arrays that are broadcast to `shape`, in its order.
-    fn walk<const N: usize>(
+    fn visit<const N: usize>(
         &self,
         operands: [Variable; N],
         shape: Shape,

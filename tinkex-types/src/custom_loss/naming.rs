@@ -4,117 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 /// Words that cannot be names: Python's keywords and lowercase builtins, and what the tracer's code generator uses.
-const RESERVED: [&str; 109] = [
-    "abs",
-    "aiter",
-    "all",
-    "and",
-    "anext",
-    "any",
-    "as",
-    "ascii",
-    "assert",
-    "async",
-    "await",
-    "bin",
-    "bool",
-    "break",
-    "breakpoint",
-    "bytearray",
-    "bytes",
-    "callable",
-    "chr",
-    "class",
-    "classmethod",
-    "compile",
-    "complex",
-    "continue",
-    "copyright",
-    "credits",
-    "def",
-    "del",
-    "delattr",
-    "device",
-    "dict",
-    "dir",
-    "divmod",
-    "elif",
-    "else",
-    "enumerate",
-    "eval",
-    "except",
-    "exec",
-    "exit",
-    "filter",
-    "finally",
-    "float",
-    "for",
-    "format",
-    "from",
-    "frozenset",
-    "fx_pytree",
-    "getattr",
-    "global",
-    "globals",
-    "hasattr",
-    "hash",
-    "help",
-    "hex",
-    "id",
-    "if",
-    "import",
-    "in",
-    "inf",
-    "input",
-    "int",
-    "is",
-    "isinstance",
-    "issubclass",
-    "iter",
-    "lambda",
-    "len",
-    "license",
-    "list",
-    "locals",
-    "map",
-    "max",
-    "memoryview",
-    "min",
-    "nan",
-    "next",
-    "nonlocal",
-    "not",
-    "object",
-    "oct",
-    "open",
-    "or",
-    "ord",
-    "pass",
-    "pow",
-    "print",
-    "property",
-    "pytree",
-    "quit",
-    "raise",
-    "range",
-    "repr",
-    "return",
-    "reversed",
-    "round",
-    "set",
-    "setattr",
-    "slice",
-    "sorted",
-    "staticmethod",
-    "str",
-    "sum",
-    "super",
-    "torch",
-    "try",
-    "tuple",
-    "type",
-    "vars",
-];
+const RESERVED: &str = "\
+    abs aiter all and anext any as ascii assert async await bin bool break breakpoint bytearray bytes \
+    callable chr class classmethod compile complex continue copyright credits def del delattr device dict \
+    dir divmod elif else enumerate eval except exec exit filter finally float for format from frozenset \
+    fx_pytree getattr global globals hasattr hash help hex id if import in inf input int is isinstance \
+    issubclass iter lambda len license list locals map max memoryview min nan next nonlocal not object oct \
+    open or ord pass pow print property pytree quit raise range repr return reversed round set setattr slice \
+    sorted staticmethod str sum super torch try tuple type vars";
 
 /// The names given so far.
 #[derive(Debug, Default)]
@@ -132,12 +29,14 @@ impl NodeNames {
             Some(number) if !self.used.contains(candidate) => number,
             _ => self.counts.get(candidate).copied().unwrap_or(0),
         };
-        if RESERVED.contains(&candidate) {
-            number += 1;
+        // An input may be named with the largest number there is.
+        let next = |number: u64| number.wrapping_add(1);
+        if RESERVED.split(' ').any(|word| word == candidate) {
+            number = next(number);
             name = format!("{base}_{number}");
         }
         while self.used.contains(&name) {
-            number += 1;
+            number = next(number);
             name = format!("{base}_{number}");
         }
         self.used.insert(name.clone());

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
 
+mod allocation;
 mod config;
 mod custom_loss;
+mod drift;
 mod estimates;
 mod futures;
 mod handles;
@@ -15,4 +17,8 @@ mod sessions;
 mod sharing;
 mod support;
 mod tensors;
+mod training_bodies;
+mod training_data;
+mod training_requests;
+mod training_results;
 mod validation;

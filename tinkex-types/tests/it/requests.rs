@@ -6,7 +6,7 @@ use tinkex_types::{
     SamplingParams, Stop, TensorData,
 };
 
-use crate::support::{fixture, request_body};
+use crate::support::{fixture, request_body, same};
 
 const ASAMPLE: &str = "/api/v1/asample";
 
@@ -27,18 +27,6 @@ fn body(request: &SampleRequest, seq_id: u64) -> Value {
         body.as_object_mut().unwrap().entry(name).or_insert(default);
     }
     body
-}
-
-/// Numbers are compared as numbers: `1` is `1.0`.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
-        }
-        (a, b) => a == b,
-    }
 }
 
 #[track_caller]

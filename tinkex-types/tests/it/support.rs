@@ -32,6 +32,18 @@ pub(crate) fn proto_result(scenario: &Value) -> Bytes {
     bytes(all.iter().map(|e| &e["response"]["body_base64"]).find(|body| body.is_string()).unwrap())
 }
 
+/// Numbers are compared as numbers: `1` is `1.0`.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
 fn float(value: f32) -> Value {
     match value {
         v if v.is_nan() => json!("NaN"),

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::process;
+use super::program;
 use crate::workspace::Workspace;
 
 /// How long the server may take to print its address.
@@ -57,21 +55,14 @@ impl Drop for Server {
 ///
 /// When it does not build, does not start, or prints no address in time.
 pub(super) fn start(workspace: &Workspace) -> Result<Server, String> {
-    let mut build =
-        workspace.cargo(&["build", "--locked", "-p", "tinkex-testkit", "--bin", "tinkex-testkit"]);
-    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    println!("$ {}", process::shown(&build));
-    let messages =
-        process::captured(&mut build).map_err(|_| "the fake server does not build; cargo says why above")?;
-    let program = executable(&messages).ok_or("cargo did not say where the fake server's program is")?;
-
-    let mut child = Command::new(&program)
+    let executable = program::build(workspace, &["-p", "tinkex-testkit", "--bin", "tinkex-testkit"])?;
+    let mut child = Command::new(&executable)
         .args(["serve", "--port", "0", "--control"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("cannot start {program}: {e}"))?;
+        .map_err(|e| format!("cannot start {executable}: {e}"))?;
     let kept = Arc::new(Mutex::new(VecDeque::new()));
     let (sender, receiver) = mpsc::channel();
     if let Some(errors) = child.stderr.take() {
@@ -84,9 +75,9 @@ pub(super) fn start(workspace: &Workspace) -> Result<Server, String> {
     let mut server = Server { child, base_url: String::new(), kept };
     let first = receiver
         .recv_timeout(START_LIMIT)
-        .map_err(|_| format!("{program} printed no address\n{}", server.last_words()))?;
+        .map_err(|_| format!("{executable} printed no address\n{}", server.last_words()))?;
     server.base_url =
-        address(&first).ok_or_else(|| format!("{program} printed '{first}' instead of an address"))?;
+        address(&first).ok_or_else(|| format!("{executable} printed '{first}' instead of an address"))?;
     Ok(server)
 }
 
@@ -113,15 +104,6 @@ fn follow(
     });
 }
 
-/// The program's path in cargo's JSON messages.
-fn executable(messages: &str) -> Option<String> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(str::to_owned))
-        .next_back()
-}
-
 /// The first URL in a line, without a slash at its end.
 fn address(line: &str) -> Option<String> {
     let url = line.split_whitespace().find(|word| word.starts_with("http://"))?;
@@ -140,13 +122,5 @@ mod tests {
             Some("http://127.0.0.1:4000".to_owned())
         );
         assert_eq!(address("listening"), None);
-    }
-
-    #[test]
-    fn the_program_is_found_in_the_build_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\nnot json\n\
-                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/tinkex-testkit\"}\n\
-                        {\"reason\":\"build-finished\",\"success\":true}\n";
-        assert_eq!(executable(messages), Some("/t/debug/tinkex-testkit".to_owned()));
     }
 }

@@ -3,11 +3,15 @@
 
 mod compare;
 mod configuration;
+mod custom_losses;
 mod deviations;
 mod fixtures;
 mod http_layer;
+mod models;
 mod observers;
 mod rendered;
 mod replay;
 mod sampling;
 mod sessions;
+mod training;
+mod weights;

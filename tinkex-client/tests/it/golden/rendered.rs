@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use tinkex_client::{
-    Error, ErrorKind, PromptAltTokens, SampleResponse, SampledSequence, StopReason, TensorData, TensorValues,
-    TokenLogprob,
+    Error, ErrorKind, ForwardBackwardOutput, PromptAltTokens, SampleResponse, SampledSequence, StopReason,
+    TensorData, TensorValues, TokenLogprob,
 };
 
 /// A float32 as the nearest double, and what JSON lacks as text.
@@ -56,6 +56,18 @@ fn topk(rows: &[Option<Vec<TokenLogprob>>]) -> Value {
         row.iter().map(|cell| json!([cell.token, float(cell.logprob)])).collect()
     };
     rows.iter().map(|cells| cells.as_ref().map_or(Value::Null, row)).collect()
+}
+
+pub(super) fn output(output: &ForwardBackwardOutput) -> Value {
+    let outputs = output.loss_fn_outputs.iter();
+    let outputs: Vec<Value> = outputs
+        .map(|output| output.iter().map(|(name, value)| (name.to_owned(), tensor(value))).collect())
+        .collect();
+    json!({
+        "loss_fn_output_type": output.loss_fn_output_type,
+        "loss_fn_outputs": outputs,
+        "metrics": output.metrics,
+    })
 }
 
 fn tensor(tensor: &TensorData) -> Value {

@@ -23,7 +23,7 @@ pub(super) fn server(scenario: &Scenario) -> FakeServer {
     server
 }
 
-/// What is there before a scenario begins: a session `s-0001` and a sampling session.
+/// What is there before a scenario begins: a session `s-0001`, a model and a sampling session.
 pub(super) fn stage(
     client_config: Value,
     dynamic_config: Value,
@@ -33,6 +33,11 @@ pub(super) fn stage(
             "client/config" => client_config.clone(),
             "client/dynamic_config" => dynamic_config.clone(),
             "create_session" => json!({ "session_id": "s-0001" }),
+            // A promise would be polled, and polls are counted.
+            "create_model" => json!({ "model_id": "s-0001:train:0" }),
+            "get_info" => {
+                json!({ "model_id": "s-0001:train:0", "model_data": { "model_name": "Qwen/Qwen3-8B" } })
+            }
             "create_sampling_session" => json!({ "sampling_session_id": "s-0001:sample:0" }),
             "session_heartbeat" => json!({ "type": "session_heartbeat" }),
             "asample" => json!({ "request_id": "req-s", "sample_sequence_ids": ["q-0"] }),

@@ -89,7 +89,7 @@ fn every_operation_is_traced() {
             json!([{"ref": "logprobs"}, {"float": "-inf"}, 1.0]),
         ),
         (
-            |x| x.logprobs().minimum(&x.input("other")),
+            |x| x.logprobs().minimum(x.input("other")),
             "torch.minimum",
             "minimum",
             json!([{"ref": "logprobs"}, {"ref": "other"}]),
@@ -113,7 +113,7 @@ fn every_operation_is_traced() {
             json!([{"ref": "logprobs"}, 0.5]),
         ),
         (
-            |x| x.logprobs().lt(&x.input("other")).to_float() + x.logprobs(),
+            |x| x.logprobs().lt(x.input("other")).to_float() + x.logprobs(),
             "operator.lt",
             "lt",
             json!([{"ref": "logprobs"}, {"ref": "other"}]),
@@ -178,6 +178,13 @@ fn names_are_the_tracers() {
     ];
     assert_eq!(names, expected);
     assert_eq!(all[1]["target"], "sum", "an input keeps its own name as target");
+    let largest = format!("exp_{}", u64::MAX);
+    let loss = CustomLoss::build("f", [(largest.as_str(), Rank::Vector)], |x| {
+        LossOutput::new(x.logprobs().exp().exp().sum())
+    })
+    .unwrap();
+    let names: Vec<_> = loss.graph().nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["logprobs", largest.as_str(), "exp", "exp_0", "sum_1", "output"]);
 }
 
 /// [custom_loss]: equal graphs on equal inputs have one key, whatever the name; anything else has another.

@@ -1,5 +1,7 @@
 //! Values of the evaluator: the recorded graphs, every operation, broadcasting, and errors that name the node.
 
+use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG10_2, SQRT_2};
+
 use serde_json::{Value, json};
 use tinkex_types::custom_loss::{DenseArray, LossGraphErrorKind};
 
@@ -102,12 +104,12 @@ fn functions_of_one_number() {
         ("torch.exp", [0.223_130_160, 1.0, 7.389_056_099]),
         ("torch.exp2", [0.353_553_391, 1.0, 4.0]),
         ("torch.expm1", [-0.776_869_840, 0.0, 6.389_056_099]),
-        ("torch.log", [nan, f64::NEG_INFINITY, 0.693_147_181]),
+        ("torch.log", [nan, f64::NEG_INFINITY, LN_2]),
         ("torch.log2", [nan, f64::NEG_INFINITY, 1.0]),
-        ("torch.log10", [nan, f64::NEG_INFINITY, 0.301_029_996]),
+        ("torch.log10", [nan, f64::NEG_INFINITY, LOG10_2]),
         ("torch.log1p", [nan, 0.0, 1.098_612_289]),
-        ("torch.sqrt", [nan, 0.0, 1.414_213_562]),
-        ("torch.rsqrt", [nan, f64::INFINITY, 0.707_106_781]),
+        ("torch.sqrt", [nan, 0.0, SQRT_2]),
+        ("torch.rsqrt", [nan, f64::INFINITY, FRAC_1_SQRT_2]),
         ("torch.square", [2.25, 0.0, 4.0]),
         ("torch.reciprocal", [-0.666_666_667, f64::INFINITY, 0.5]),
         ("torch.abs", [1.5, 0.0, 2.0]),
@@ -120,8 +122,8 @@ fn functions_of_one_number() {
         ("torch.cos", [0.070_737_202, 1.0, -0.416_146_837]),
         ("torch.tanh", [-0.905_148_254, 0.0, 0.964_027_580]),
         ("torch.sigmoid", [0.182_425_524, 0.5, 0.880_797_078]),
-        ("torch._C._nn.log_sigmoid", [-1.701_413_277, -0.693_147_181, -0.126_928_011]),
-        ("torch._C._nn.softplus", [0.201_413_278, 0.693_147_181, 2.126_928_011]),
+        ("torch._C._nn.log_sigmoid", [-1.701_413_277, -LN_2, -0.126_928_011]),
+        ("torch._C._nn.softplus", [0.201_413_278, LN_2, 2.126_928_011]),
         ("torch.nn.functional.relu", [0.0, 0.0, 2.0]),
         ("operator.invert", [0.0, 1.0, 0.0]),
         ("torch.isnan", [0.0, 0.0, 0.0]),

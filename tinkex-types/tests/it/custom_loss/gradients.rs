@@ -73,7 +73,7 @@ fn squared(nodes: Vec<Value>) -> LossGraph {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn of_functions_of_one_number((x, y) in two()) {
@@ -177,7 +177,8 @@ proptest! {
     /// The losses people write: every operation of the builder is in one of them.
     #[test]
     fn of_whole_losses((x, y) in two(), weights in apart(6, 0.077)) {
-        let losses: [(&str, fn(&LossInputs) -> LossOutput); 6] = [
+        type LossFunction = fn(&LossInputs) -> LossOutput;
+        let losses: [(&str, LossFunction); 6] = [
             ("weighted_nll", |x| LossOutput::new(-(x.logprobs() * x.input("weights")).sum() / x.input("weights").abs().sum())),
             ("dpo", |x| {
                 let margin = ((x.logprobs() - x.input("other")) * x.input("weights")).sum();

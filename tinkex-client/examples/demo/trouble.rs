@@ -1,33 +1,25 @@
 //! The embedded server, and the trouble it makes.
 
-use std::io;
 use std::time::Duration;
 
 use tinkex_client::QueueState;
 use tinkex_testkit::service::Service;
-use tinkex_testkit::{FakeServer, SocketServer, Step};
+use tinkex_testkit::{FakeServer, Step};
 
-/// A server on a local socket that behaves like the service.
+/// A server that behaves like the service, and misbehaves like it.
 pub(crate) struct Embedded {
-    server: FakeServer,
+    pub(crate) server: FakeServer,
     service: Service,
-    socket: SocketServer,
 }
 
 /// How long the capacity pause lasts.
 const PAUSE: Duration = Duration::from_secs(2);
 
-pub(crate) async fn start() -> io::Result<Embedded> {
-    let service = Service::default();
-    service.set_latency(Duration::from_millis(150));
-    let server = FakeServer::with(service.clone());
-    let socket = server.listen().await?;
-    Ok(Embedded { server, service, socket })
-}
-
 impl Embedded {
-    pub(crate) fn url(&self) -> String {
-        self.socket.url()
+    pub(crate) fn new() -> Self {
+        let service = Service::default();
+        service.set_latency(Duration::from_millis(150));
+        Self { server: FakeServer::with(service.clone()), service }
     }
 
     /// From now on: ten samples are accepted, then one is told to come back in 1.2 s; one more meets a 503; and the
@@ -40,5 +32,10 @@ impl Embedded {
             .script("asample", [Step::behave().repeat(10), limited, Step::behave().repeat(5), broken])
             .then_behave();
         self.service.pause(QueueState::PausedCapacity, Some("all workers are busy"), Some(PAUSE));
+    }
+
+    /// From now on everything takes a moment only, just long enough that there is something to watch.
+    pub(crate) fn calm_down(&self) {
+        self.service.set_latency(Duration::from_millis(40));
     }
 }

@@ -1,22 +1,27 @@
 //! The command line.
 
 /// What to run against.
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// A real server; none starts the embedded one.
-    pub(crate) url: Option<String>,
-    /// The base model to sample from.
-    pub(crate) model: String,
+    pub(super) url: Option<String>,
+    /// The base model.
+    pub(super) model: String,
     /// Say how to call the program, and nothing else.
-    pub(crate) help: bool,
+    pub(super) help: bool,
 }
 
-pub(crate) const USAGE: &str = "usage: cargo xtask demo [--url URL] [--model NAME]
+/// How to call the program; `call` is the command without its options.
+pub(super) fn usage(call: &str) -> String {
+    format!(
+        "usage: {call} [--url URL] [--model NAME]
 
   --url URL     run against this server, with the key in TINKER_API_KEY; default: an embedded one
-  --model NAME  the base model; default Qwen/Qwen3-8B";
+  --model NAME  the base model; default Qwen/Qwen3-8B"
+    )
+}
 
 impl Arguments {
-    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(super) fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = Self { url: None, model: "Qwen/Qwen3-8B".to_owned(), help: false };
         let mut words = words;
         while let Some(word) = words.next() {
@@ -24,17 +29,13 @@ impl Arguments {
                 Some((flag, value)) => (flag, Some(value.to_owned())),
                 None => (word.as_str(), None),
             };
-            let mut value = || {
-                attached
-                    .clone()
-                    .or_else(|| words.next())
-                    .ok_or_else(|| format!("{flag} needs a value\n\n{USAGE}"))
-            };
+            let mut value =
+                || attached.clone().or_else(|| words.next()).ok_or_else(|| format!("{flag} needs a value"));
             match flag {
                 "--url" => arguments.url = Some(value()?),
                 "--model" => arguments.model = value()?,
                 "-h" | "--help" => arguments.help = true,
-                _ => return Err(format!("unknown argument {word}\n\n{USAGE}")),
+                _ => return Err(format!("unknown argument {word}")),
             }
         }
         Ok(arguments)
