@@ -58,8 +58,9 @@ pub use rest::RestClient;
 pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
 pub use training::{
-    Checkpoint, CopyWeights, FromStateBuilder, SamplerCheckpoint, SamplingSnapshot, SaveExternalWeights,
-    SaveSamplerWeights, SaveState, TrainingClient, TrainingClientBuilder, TrainingHandle, WireFormat,
+    Checkpoint, CopyWeights, FromStateBuilder, LoadState, SamplerCheckpoint, SamplingSnapshot,
+    SaveExternalWeights, SaveSamplerWeights, SaveState, TrainingClient, TrainingClientBuilder,
+    TrainingHandle, WireFormat,
 };
 // Foreign crates whose types are in the signatures of `Transport` and `AuthProvider`.
 pub use bytes;

@@ -33,6 +33,7 @@ pub(crate) use dispatch::TrainingDispatch;
 pub(crate) use fetch::read_json;
 pub use from_state::FromStateBuilder;
 pub use handle::TrainingHandle;
+pub use load::LoadState;
 pub use save::{Checkpoint, SamplerCheckpoint, SaveExternalWeights, SaveSamplerWeights, SaveState};
 pub(crate) use sequence::SequenceState;
 pub use snapshot::SamplingSnapshot;

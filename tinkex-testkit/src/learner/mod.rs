@@ -1,6 +1,6 @@
 //! Training of the embedded language model: exact gradients, deterministic to the last bit.
 //!
-//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`](crate::model::Adapter) on top, the
+//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`] on top, the
 //! gradient gathered since the last step, and the state of the optimizer. Losses are sums over all datums and tokens
 //! (PROTOCOL 12.1), their gradients are computed, not estimated, and equal specs and calls give equal bits.
 //!

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tinkex_testkit::Received;
 use tinkex_types::proto;
 
@@ -13,11 +13,12 @@ use super::fixtures::Exchange;
 
 /// Request fields that are left out while they have this value, so that older servers accept the request
 /// (OPEN_SERVERS, decision 1).
-const DEFAULTS: [(&str, Value); 4] = [
+const DEFAULTS: [(&str, Value); 5] = [
     ("topk_prompt_logprobs", Value::Null),
     ("topk_sample_logprobs", Value::Null),
     ("prompt_alt_tokens_k", Value::Null),
     ("record_stability_info", Value::Bool(false)),
+    ("overwrite", Value::Bool(false)),
 ];
 
 /// Parameters of Adam of which the same holds.
@@ -154,6 +155,12 @@ fn normal(body: &Value, tolerance: Tolerance) -> Value {
             if default {
                 object.remove(*field);
             }
+        }
+        if object.get("kind").is_some_and(|kind| kind == "snapshot") {
+            object.remove("kind");
+        }
+        if object.get("optimizer_config") == Some(&json!({ "type": "adamw" })) {
+            object.remove("optimizer_config");
         }
         if let Some(adam) = object.get_mut("adam_params").and_then(Value::as_object_mut) {
             adam.retain(|name, value| !(NEWER_ADAM.contains(&name.as_str()) && value.as_f64() == Some(0.0)));

@@ -11,27 +11,37 @@ use serde_json::Value;
 use tinkex_testkit::{Reply, Step};
 
 /// The scenarios that concern this client, by the beginnings of their names.
-const CONCERNS: [&str; 11] = [
+const CONCERNS: [&str; 18] = [
     "asample_",
     "billing_pause_402",
     "cancel_future",
     "client_",
     "compute_logprobs",
+    "copy_weights",
+    "create_model_",
     "create_sampling_session_",
     "custom_loss_",
+    "forward",
+    "get_info",
     "http_",
     "join_sampling_session",
+    "load_weights_",
+    "optim_step_",
     "retrieve_future",
+    "save_",
     "session_",
 ];
 
 /// What tests of this folder replay, by name; [`every_scenario_is_replayed`] holds it against the folder.
-const REPLAYED: [&[&str]; 5] = [
+const REPLAYED: [&[&str]; 8] = [
     super::configuration::REPLAYED,
     super::custom_losses::REPLAYED,
     super::sessions::REPLAYED,
     super::sampling::REPLAYED,
     super::http_layer::REPLAYED,
+    super::models::REPLAYED,
+    super::training::REPLAYED,
+    super::weights::REPLAYED,
 ];
 
 /// One recorded scenario.
