@@ -74,7 +74,8 @@ impl Attempt<'_> {
     }
 
     /// Submits to a server of which nothing is known: as protobuf, and where that may not have been understood as JSON.
-    /// A server of which both forms meet a 500 has trouble, and the first form goes on.
+    /// A server that answers both with a 500 is in trouble, and may be one that always answers protobuf so: JSON goes on,
+    /// since one that takes no JSON will say so, and the next pass finds out again.
     async fn find_out(mut self, trial: Trial<'_>) -> Result<PromiseRef, Failure> {
         let first = match self.submit(Form::Protobuf, may_want_json).await {
             Ok(promise) => {
@@ -97,28 +98,56 @@ impl Attempt<'_> {
                 trial.proven(Form::Json);
                 return Ok(promise);
             }
+            Err(failure) if failure.status() == Some(500) => match self.submit(Form::Json, |_| false).await {
+                Ok(promise) => return Ok(promise),
+                Err(again) => again.after(&failure),
+            },
             Err(failure) => failure,
         };
         if second.conflict.is_some() {
+            // Whoever knows the id has read the body. But the id may be used up by the protobuf body: then the server
+            // gives its promise again.
+            if first.fate.may_count() && second.is_used_up(self.identity.seq_id) {
+                match self.submit(Form::Protobuf, may_want_json).await {
+                    Ok(promise) => {
+                        trial.proven(Form::Protobuf);
+                        return Ok(promise);
+                    }
+                    Err(again) if again.conflict.is_some() => trial.proven(Form::Protobuf),
+                    Err(_) => trial.proven(Form::Json),
+                }
+                return Err(second.after(&first));
+            }
             trial.proven(Form::Json);
             return Err(second);
         }
-        let refused = second.status().is_some_and(wants_no_json);
-        if refused {
-            trial.proven(Form::Protobuf);
-        } else {
-            drop(trial);
+        if second.status().is_some_and(wants_no_json) {
+            if first.status() != Some(500) {
+                if second.status() == Some(415) {
+                    trial.proven(Form::Protobuf);
+                }
+                return Err(first);
+            }
+            return match self.submit(Form::Protobuf, |_| false).await {
+                Ok(promise) => {
+                    trial.proven(Form::Protobuf);
+                    Ok(promise)
+                }
+                Err(again) => Err(again.after(&first)),
+            };
         }
-        match (first.status(), second.status()) {
-            (Some(500), Some(500)) => self.submit(Form::Protobuf, |_| false).await,
-            (Some(500), _) if refused => self.submit(Form::Protobuf, |_| false).await,
-            _ if refused => Err(first),
-            _ => Err(Failure {
-                fate: worse(first.fate, second.fate),
-                error: first.error.noted(&format!("sent as JSON instead: {}", second.error)),
-                conflict: None,
-            }),
-        }
+        Err(Failure {
+            fate: worse(first.fate, second.fate),
+            error: first.error.noted(&format!("sent as JSON instead: {}", second.error)),
+            conflict: None,
+        })
+    }
+}
+
+impl Failure {
+    /// This failure, of a request that had failed before under the same id.
+    fn after(self, earlier: &Self) -> Self {
+        Self { fate: worse(earlier.fate, self.fate), ..self }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Queue states, from the answer of a poll to the log line, the counter and the user's observer (seed 2, sampling).
+//! Queue states, from the answer of a poll to the log line, the counter and the user's observer (seed 2).
 
 mod lines;
 mod observers;
+mod training;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde_json::json;
-use tinkex_client::{QueueState, QueueStateObserver, SamplingClient};
+use tinkex_client::{QueueState, QueueStateChange, QueueStateObserver, SamplingClient};
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Step};
 
@@ -59,6 +60,22 @@ impl Told {
 
     fn words(&self) -> Vec<String> {
         self.states().iter().map(|state| state.as_str().to_owned()).collect()
+    }
+}
+
+/// An observer by the trait's other form, which gets the context.
+#[derive(Clone, Default)]
+struct Changes(Arc<Mutex<Vec<QueueStateChange>>>);
+
+impl Changes {
+    fn all(&self) -> Vec<QueueStateChange> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl QueueStateObserver for Changes {
+    fn on_change(&self, change: &QueueStateChange) {
+        self.0.lock().unwrap().push(change.clone());
     }
 }
 

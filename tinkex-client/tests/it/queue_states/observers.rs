@@ -8,25 +8,14 @@ use futures_util::future::join_all;
 use metrics_util::debugging::DebuggingRecorder;
 use serde_json::json;
 use tinkex_client::{
-    ClientKind, ErrorKind, LogPolicy, LogWording, QueueLog, QueueState, QueueStateChange, QueueStateObserver,
-    ServiceClient,
+    ClientKind, ErrorKind, LogPolicy, LogWording, QueueLog, QueueState, QueueStateObserver, ServiceClient,
 };
 use tinkex_testkit::{FakeServer, Step};
 use tokio::time::Instant;
 
-use super::{PATIENCE, Told, counts, line, observed, transitions, try_again, try_again_because};
+use super::{Changes, PATIENCE, Told, counts, line, observed, transitions, try_again, try_again_because};
 use crate::harness::{self, MODEL, assert_within, request};
 use crate::log_capture::LogCapture;
-
-/// An observer by the trait's other form, which gets the context.
-#[derive(Clone, Default)]
-struct Changes(Arc<Mutex<Vec<QueueStateChange>>>);
-
-impl QueueStateObserver for Changes {
-    fn on_change(&self, change: &QueueStateChange) {
-        self.0.lock().unwrap().push(change.clone());
-    }
-}
 
 /// An observer by the trait's one-argument form.
 #[derive(Clone, Default)]
@@ -57,7 +46,7 @@ async fn user_observers_are_told_besides_the_log() {
     let expected = ["paused_rate_limit", "active", "paused_rate_limit", "active"];
     assert_eq!(closure.words(), expected);
     assert_eq!(one_argument.0.words(), expected);
-    let changes = changes.0.lock().unwrap().clone();
+    let changes = changes.all();
     assert_eq!(changes.iter().map(|change| change.state.as_str()).collect::<Vec<_>>(), expected);
     for (change, previous) in
         changes.iter().zip([None, Some("paused_rate_limit"), Some("active"), Some("paused_rate_limit")])
@@ -84,7 +73,7 @@ async fn reasons_and_failures_count_as_changes() {
     let error = sampler.sample(request(&[1])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RequestFailed);
     assert!(sampler.flush_observers(PATIENCE));
-    let changes = changes.0.lock().unwrap().clone();
+    let changes = changes.all();
     let seen: Vec<_> =
         changes.iter().map(|change| (change.state.as_str(), change.reason.as_deref())).collect();
     assert_eq!(seen, [("paused_capacity", Some("a")), ("paused_capacity", Some("b")), ("active", None)]);
