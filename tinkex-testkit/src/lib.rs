@@ -7,7 +7,7 @@
 //!
 //! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
 //! the open servers ([`service::Dialect`]), with samples from a small
-//! [language model](model) that a [learner](learner) trains. On top are scripts:
+//! [language model](model) that a [learner] trains. On top are scripts:
 //! for a route, what happens to the first request, the second, and so on. Whatever no script speaks for, the
 //! behaviour answers.
 //!

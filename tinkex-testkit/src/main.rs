@@ -1,4 +1,5 @@
-//! `tinkex-testkit serve`: the fake server as a program, for clients in other languages and for trying things out.
+//! `tinkex-testkit serve`: the fake server as a program, for clients in other languages and for trying things out. It
+//! samples and trains.
 //!
 //! The first line on standard output is the base URL; the program then serves until it is interrupted.
 

@@ -165,18 +165,23 @@ def advantages() -> np.ndarray:
 
 
 def judge(
-    lab: Lab, name: str, formula: Callable[..., tuple[float, np.ndarray]], config: dict[str, float], drift: float
+    lab: Lab,
+    name: str,
+    formula: Callable[..., tuple[float, np.ndarray]],
+    config: dict[str, float],
+    drift: float,
+    **inputs: np.ndarray,
 ) -> None:
     """Compares value and gradient of a loss with its formula. `drift` is how far the logprobs are from the old ones."""
     by_server, by_hand = new_trainer(lab), new_trainer(lab)
     new = np.asarray(evaluate(by_server), dtype=np.float64)
     old = (new + drift * np.cos(np.arange(COUNT) * 0.9) + drift / 3).astype(np.float32).astype(np.float64)
     extra = {"sequence_ratio_mask": SAMPLED.astype(np.float32)} if name == "gspo" else {}
-    found = by_server.forward_backward([experience(old, **extra)], name, config or None)
+    found = by_server.forward_backward([experience(old, **extra, **inputs)], name, config or None)
     by_server.optim_step(GENTLE)
     output = found.result(WAIT)
     same(logprobs(output), new.tolist(), f"logprobs of {name}")
-    value, slope = formula(new, old, advantages(), **config)
+    value, slope = formula(new, old, advantages(), **{**config, **inputs})
     expect(near(loss(output), value, CLOSE), f"the loss of {name} {config}: found {loss(output)}, wanted {value}")
     expect(all(metric.count(":") == 1 for metric in output.metrics), f"metrics {sorted(output.metrics)}")
     # Cross-entropy with these weights has the same gradient (PROTOCOL 13.1), so both runs must take the same step.
@@ -191,10 +196,12 @@ def of_importance_sampling(lab: Lab) -> None:
     judge(lab, "importance_sampling", importance_sampling, {}, 0.5)
 
 
-@check("ppo: value and gradient, with default and own thresholds")
+@check("ppo: value and gradient, with default and own thresholds, also one per target")
 def of_ppo(lab: Lab) -> None:
+    own = {"clip_low_threshold": 0.9, "clip_high_threshold": 1.05}
     judge(lab, "ppo", ppo, {}, 0.5)
-    judge(lab, "ppo", ppo, {"clip_low_threshold": 0.9, "clip_high_threshold": 1.05}, 0.5)
+    judge(lab, "ppo", ppo, own, 0.5)
+    judge(lab, "ppo", ppo, own, 0.5, clip_low_threshold=np.linspace(0.5, 1.0, COUNT, dtype=np.float32))
 
 
 @check("cispo: value and gradient, with default and own thresholds")
@@ -220,14 +227,14 @@ def uploaded(lab: Lab) -> None:
     service = lab.service()
     holder = service.holder
     # The graph that the SDK's tracer, which needs PyTorch, makes of
-    #     ratio = torch.exp(logprobs - old)
+    #     ratio = torch.exp(logprobs - before)
     #     loss = -(ratio * advantages).sum()
     #     return loss, {"custom/ratio:mean": ratio.mean(), "custom/loss:sum": loss}
     nodes = [
         ("placeholder", "logprobs", "logprobs", []),
-        ("placeholder", "old", "old", []),
+        ("placeholder", "before", "before", []),
         ("placeholder", "advantages", "advantages", []),
-        ("call_function", "sub", "operator.sub", [{"ref": "logprobs"}, {"ref": "old"}]),
+        ("call_function", "sub", "operator.sub", [{"ref": "logprobs"}, {"ref": "before"}]),
         ("call_function", "exp", "torch.exp", [{"ref": "sub"}]),
         ("call_function", "mul", "operator.mul", [{"ref": "exp"}, {"ref": "advantages"}]),
         ("call_method", "sum_1", "sum", [{"ref": "mul"}]),
@@ -239,7 +246,7 @@ def uploaded(lab: Lab) -> None:
     graph = types.CustomLossGraph(
         nodes=[types.CustomLossNode(op=op, name=name, target=target, args=args) for op, name, target, args in nodes]
     )
-    inputs = [types.CustomLossInput(name=name, rank=1) for name in ("logprobs", "old", "advantages")]
+    inputs = [types.CustomLossInput(name=name, rank=1) for name in ("logprobs", "before", "advantages")]
 
     async def upload() -> types.CreateCustomLossResponse:
         promise = await holder._create_custom_loss("policy_gradient", inputs, graph)
@@ -249,7 +256,7 @@ def uploaded(lab: Lab) -> None:
     by_server, by_hand = new_trainer(lab, service), new_trainer(lab)
     new = np.asarray(evaluate(by_server), dtype=np.float64)
     olds = [(new + 0.3 * np.cos(np.arange(COUNT) + turn)).astype(np.float32).astype(np.float64) for turn in range(2)]
-    data = [experience(old, old=tensor(old, "float32")) for old in olds]
+    data = [experience(old, before=tensor(old, "float32")) for old in olds]
     found = by_server.forward_backward(data, "custom", {"loss_id": loss_id})
     by_server.optim_step(GENTLE)
     output = found.result(WAIT)

@@ -10,7 +10,7 @@ const COMMANDS: &[[&str; 2]] = &[
     ],
     [
         "demo [-- ARGS]",
-        "sample and train against the embedded server; ARGS go to the program (--url URL, --model NAME)",
+        "sample and train against the embedded server; ARGS, such as --url URL, go to the program",
     ],
     ["lint", "formatting, clippy, docs, crate layering, banned crates, proto drift, source rules"],
     ["proto [--check]", "compile the protobuf schema into checked-in code; --check only compares"],

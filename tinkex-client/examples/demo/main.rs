@@ -61,7 +61,7 @@ async fn tour(
     sampling::fan_out(&service, &sampler, tokenizer, screen, report).await?;
     screen.line(&format!("{}\n", report.table()));
 
-    embedded.hurry();
+    embedded.calm_down();
     training::act(&service, connection, screen).await?;
     for row in service.inflight() {
         screen.line(&format!("still in flight: {row}"));

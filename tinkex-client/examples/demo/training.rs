@@ -19,7 +19,7 @@ pub(crate) async fn act(
     let before = sft::recite(&sampler, tokenizer).await?;
     screen.line(&format!("{}\n", wrapped(&format!("{}\u{2502}{before}", sft::PROMPT))));
 
-    let learning_rate = sft::learning_rate(connection.is_embedded());
+    let learning_rate = connection.learning_rate(sft::learning_rate);
     let bar = screen.bar(sft::STEPS);
     let example = sft::example(tokenizer)?;
     let losses = sft::train(&trainer, &example, learning_rate, |loss| {

@@ -34,8 +34,8 @@ impl Embedded {
         self.service.pause(QueueState::PausedCapacity, Some("all workers are busy"), Some(PAUSE));
     }
 
-    /// From now on everything is answered as soon as it is computed.
-    pub(crate) fn hurry(&self) {
-        self.service.set_latency(Duration::ZERO);
+    /// From now on everything takes a moment only, just long enough that there is something to watch.
+    pub(crate) fn calm_down(&self) {
+        self.service.set_latency(Duration::from_millis(40));
     }
 }

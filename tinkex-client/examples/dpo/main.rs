@@ -30,7 +30,7 @@ async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let data = training::data(connection.tokenizer.as_ref())?;
     let before = training::score(&trainer, data.clone()).await?;
 
-    let learning_rate = training::learning_rate(connection.is_embedded());
+    let learning_rate = connection.learning_rate(training::learning_rate);
     let bar = screen.bar(training::STEPS);
     let steps = training::train(&trainer, data.clone(), learning_rate, |now| {
         bar.set_message(format!("margin {:.2}, accuracy {:.2}", now.margin, now.accuracy));

@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
 }
 
 async fn resume(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
-    let learning_rate = training::learning_rate(connection.is_embedded());
+    let learning_rate = connection.learning_rate(training::learning_rate);
     let recipe = Recipe::new(&connection.model, learning_rate, connection.tokenizer.as_ref())?;
     let bar = screen.bar(3 * STEPS - STOP);
     let watch = |run: &'static str| {

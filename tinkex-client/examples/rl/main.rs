@@ -30,7 +30,7 @@ async fn rl(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
         service.lora_training_client(&connection.model).rank(training::RANK).seed(1).create().await?;
     let before = answers(&trainer, tokenizer).await?;
 
-    let learning_rate = training::learning_rate(connection.is_embedded());
+    let learning_rate = connection.learning_rate(training::learning_rate);
     let bar = screen.bar(training::STEPS);
     let rewards = training::train(&trainer, tokenizer, learning_rate, |reward| {
         bar.set_message(format!("mean reward {reward:.2}"));

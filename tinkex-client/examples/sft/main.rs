@@ -29,7 +29,7 @@ async fn sft(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let before = training::recite(&trainer.save_weights_and_get_sampling_client().await?, tokenizer).await?;
 
     let example = training::example(tokenizer)?;
-    let learning_rate = training::learning_rate(connection.is_embedded());
+    let learning_rate = connection.learning_rate(training::learning_rate);
     let bar = screen.bar(training::STEPS);
     let losses = training::train(&trainer, &example, learning_rate, |loss| {
         bar.set_message(format!("loss {loss:.3} per character"));

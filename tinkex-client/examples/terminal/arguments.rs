@@ -6,6 +6,8 @@ pub(super) struct Arguments {
     pub(super) url: Option<String>,
     /// The base model.
     pub(super) model: String,
+    /// How far each training step goes; none leaves it to the example.
+    pub(super) learning_rate: Option<f64>,
     /// Say how to call the program, and nothing else.
     pub(super) help: bool,
 }
@@ -13,16 +15,18 @@ pub(super) struct Arguments {
 /// How to call the program; `call` is the command without its options.
 pub(super) fn usage(call: &str) -> String {
     format!(
-        "usage: {call} [--url URL] [--model NAME]
+        "usage: {call} [--url URL] [--model NAME] [--learning-rate X]
 
-  --url URL     run against this server, with the key in TINKER_API_KEY; default: an embedded one
-  --model NAME  the base model; default Qwen/Qwen3-8B"
+  --url URL          run against this server, with the key in TINKER_API_KEY; default: an embedded one
+  --model NAME       the base model; default Qwen/Qwen3-8B
+  --learning-rate X  how far a training step goes; default: large for the embedded server, else small"
     )
 }
 
 impl Arguments {
     pub(super) fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut arguments = Self { url: None, model: "Qwen/Qwen3-8B".to_owned(), help: false };
+        let mut arguments =
+            Self { url: None, model: "Qwen/Qwen3-8B".to_owned(), learning_rate: None, help: false };
         let mut words = words;
         while let Some(word) = words.next() {
             let (flag, attached) = match word.split_once('=') {
@@ -34,6 +38,11 @@ impl Arguments {
             match flag {
                 "--url" => arguments.url = Some(value()?),
                 "--model" => arguments.model = value()?,
+                "--learning-rate" => {
+                    let text = value()?;
+                    let number = text.parse().map_err(|_| format!("{flag} needs a number, not {text}"))?;
+                    arguments.learning_rate = Some(number);
+                }
                 "-h" | "--help" => arguments.help = true,
                 _ => return Err(format!("unknown argument {word}")),
             }

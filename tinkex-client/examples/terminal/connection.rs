@@ -11,6 +11,7 @@ pub(crate) struct Connection {
     pub(crate) model: String,
     /// The tokenizer of the base model; one token per byte where there is no other.
     pub(crate) tokenizer: Box<dyn Tokenizer>,
+    learning_rate: Option<f64>,
     url: Option<String>,
     socket: Option<SocketServer>,
 }
@@ -21,7 +22,7 @@ impl Connection {
         embedded: &FakeServer,
         screen: &Screen,
     ) -> Result<Self, Failure> {
-        let Arguments { url, model, .. } = arguments;
+        let Arguments { url, model, learning_rate, .. } = arguments;
         let socket = match &url {
             None => Some(embedded.listen().await?),
             Some(_) => None,
@@ -35,12 +36,18 @@ impl Connection {
         }
         let tokenizer: Box<dyn Tokenizer> =
             if socket.is_some() { Box::new(ByteTokenizer) } else { tokenizer_of(&model, screen)? };
-        Ok(Self { model, tokenizer, url, socket })
+        Ok(Self { model, tokenizer, learning_rate, url, socket })
     }
 
-    /// Whether the server is the embedded one, which learns at other rates than a large model.
+    /// Whether the server is the embedded one.
     pub(crate) fn is_embedded(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// The learning rate that was asked for, or else the example's own, which depends on
+    /// [`is_embedded`](Self::is_embedded).
+    pub(crate) fn learning_rate(&self, own: fn(bool) -> f64) -> f64 {
+        self.learning_rate.unwrap_or_else(|| own(self.is_embedded()))
     }
 
     /// A new service client, with a session of its own.

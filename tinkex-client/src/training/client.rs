@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinkex_future::Poller;
+use tinkex_future::{Poller, PromiseRef};
 use tinkex_http::{ApiRequest, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
@@ -20,11 +20,11 @@ use super::dispatch::TrainingDispatch;
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
 use super::submission::JsonRequest;
-use super::turns::Turns;
+use super::turns::{Ticket, Turns};
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
 use crate::retrieve::HttpRetrieve;
-use crate::{Error, SamplingClient, SamplingClientBuilder, endpoints};
+use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
 
 /// Trains one model. A cheap clone, `Send + Sync`; clones share the model, its order of operations and its pause log.
 ///
@@ -198,21 +198,23 @@ impl TrainingClient {
 
     /// Frees the model on the server (PROTOCOL 11.3). It is sent when everything called before was accepted; await
     /// their results first where they matter. Operations called later fail with
-    /// [`Closed`](crate::ErrorKind::Closed), on all clones.
+    /// [`Closed`](crate::ErrorKind::Closed), on all clones; unless it fails, which makes the client as good as before.
     ///
     /// # Errors
     /// Through the handle, as [`optim_step`](Self::optim_step).
     pub fn unload(&self) -> TrainingHandle<()> {
         let operation = Operation { method: "TrainingClient.unload_model", kind: RequestType::UnloadModel };
         call::start_last(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let _turn = ticket.turn().await?;
-                call.submit_unload().await?
+            let Some(promise) =
+                call.submit_unload(ticket).await.inspect_err(|_| call.trainer.turns.reopen())?
+            else {
+                return Ok(());
             };
-            match promise {
-                Some(promise) => call.fetch(promise, read_json::<UnloadModelResult>).await.map(drop),
-                None => Ok(()),
+            let unloaded = call.fetch(promise, read_json::<UnloadModelResult>).await;
+            if unloaded.as_ref().is_err_and(|error| error.kind() == ErrorKind::RequestFailed) {
+                call.trainer.turns.reopen();
             }
+            unloaded.map(drop)
         })
     }
 
@@ -237,7 +239,8 @@ impl TrainingClient {
 
 impl Call {
     /// Unloading has no sequence id. Some servers answer at once, without a promise.
-    async fn submit_unload(&self) -> Result<Option<tinkex_future::PromiseRef>, Error> {
+    async fn submit_unload(&self, ticket: Ticket) -> Result<Option<PromiseRef>, Error> {
+        let _turn = ticket.turn().await?;
         let body = UnloadModelRequest::new(&self.trainer.model_id);
         let request = ApiRequest::post_json("unload_model", "/api/v1/unload_model", &body)?;
         let response = self.send(request).await?;

@@ -69,6 +69,13 @@ impl Turns {
     }
 }
 
+impl Turns {
+    /// There are tickets again: the last operation was in vain.
+    pub(crate) fn reopen(&self) {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).closed = false;
+    }
+}
+
 type QueuedLock = Pin<Box<dyn Future<Output = OwnedMutexGuard<SequenceState>> + Send>>;
 
 enum Place {
@@ -217,5 +224,7 @@ mod tests {
         let last = turns.last_ticket().map_err(drop).unwrap();
         assert!(turns.ticket().is_err());
         assert!(last.turn().await.is_ok());
+        turns.reopen();
+        assert!(turns.ticket().is_ok());
     }
 }

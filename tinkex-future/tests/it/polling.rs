@@ -360,3 +360,15 @@ async fn a_hanging_transport_is_cut_at_the_deadline() {
     let error = poller.poll(promise()).await.unwrap_err();
     assert_eq!((error.kind(), error.polls(), started.elapsed()), (PollErrorKind::Timeout, 1, secs(90)));
 }
+
+/// The same poller over another seam: its policy holds there too, and what the first seam does is not its business.
+#[tokio::test(start_paused = true)]
+async fn a_poller_over_another_seam() {
+    let unused = Script::instant([]);
+    let script = Script::held([json(408, "{}"), json(408, "{}")]);
+    let poller =
+        Poller::new(unused.clone()).policy(PollPolicy::default().deadline(HELD)).over(script.clone());
+    let error = poller.poll(promise()).await.unwrap_err();
+    assert_eq!(error.kind(), PollErrorKind::Timeout);
+    assert_eq!((unused.asked().len(), script.asked().len()), (0, 1));
+}

@@ -1,4 +1,4 @@
-//! Response bodies: encodings, pieces, bounds (HT-1, PROTOCOL 5.2).
+//! Bodies: encodings, pieces, bounds (HT-1, PROTOCOL 5.1, 5.2).
 
 use std::io::Write;
 use std::time::Duration;
@@ -221,4 +221,20 @@ fn bodies_do_not_print_their_bytes() {
     assert_eq!(format!("{:?}", Body::full("secret")), "Body(6 bytes)");
     assert_eq!(format!("{:?}", Body::empty()), "Body(0 bytes)");
     assert_eq!(format!("{:?}", Body::stream(Pieces(vec![]))), "Body(stream)");
+}
+
+/// PROTOCOL 5.1: a compressed request is one zstd frame that says so, the same for every attempt; without the feature it
+/// goes as it is.
+#[tokio::test(start_paused = true)]
+async fn a_request_is_compressed_once() {
+    let (server, client) = scripted([Step::status(503), ok()]);
+    client.send(&post().compressed()).await.unwrap();
+    let requests = server.requests(ROUTE);
+    let coding = cfg!(feature = "zstd").then_some("zstd");
+    for request in &requests {
+        assert_eq!(request.header("content-encoding"), coding);
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        assert_eq!(request.decoded_body().unwrap(), r#"{"n":1}"#);
+    }
+    assert_eq!(requests[0].body, requests[1].body);
 }

@@ -87,6 +87,35 @@ async fn gives_up_after_ten_retries_and_says_so() {
     server.verify().unwrap();
 }
 
+/// F-11: what the last answer says of a request's fate: a refusal says that nothing was accepted, 501 too; anything
+/// else, or an earlier attempt in doubt, leaves it open.
+#[tokio::test(start_paused = true)]
+async fn errors_say_how_far_the_call_got() {
+    for (status, delivery) in [
+        (400, Delivery::Rejected),
+        (404, Delivery::Rejected),
+        (409, Delivery::Rejected),
+        (429, Delivery::Rejected),
+        (501, Delivery::Rejected),
+        (300, Delivery::Uncertain),
+        (408, Delivery::Uncertain),
+        (500, Delivery::Uncertain),
+        (502, Delivery::Uncertain),
+        (600, Delivery::Uncertain),
+    ] {
+        let (_, client) = scripted([Step::status(status)]);
+        let error = client.send(&post().policy(RetryPolicy::none())).await.unwrap_err();
+        assert_eq!(error.delivery(), delivery, "{status}");
+    }
+    let (_, client) = scripted([Step::reset(), Step::status(501)]);
+    let error = client.send(&post()).await.unwrap_err();
+    assert_eq!(
+        (error.status(), error.delivery()),
+        (Some(501), Delivery::Uncertain),
+        "after an attempt in doubt"
+    );
+}
+
 /// The limit of time counts from the first failure, and ends the call at the first failure beyond it.
 #[tokio::test(start_paused = true)]
 async fn gives_up_after_the_time_limit_and_says_so() {

@@ -11,11 +11,12 @@
 //! | `ppo` | −w·min(r·A, clip(r)·A) |
 //! | `cispo` | −w·clip(r)·A·lp, clip(r) taken for a constant |
 //! | `dro` | −w·(A·lp − ½·`beta`·(lp − old)²) |
-//! | `gspo` | as `ppo`, where r of all targets of a datum is exp of the mean of lp − old |
+//! | `gspo` | as `ppo`, where r of all targets of a datum has the value exp(mean of lp − old), and the derivative of r |
 //!
-//! The mean of `gspo` is over the targets whose `sequence_ratio_mask` entry is not zero, weighted by it, and only
-//! they have a share; without the input all have. The thresholds are numbers of the loss (defaults 0.8 and 1.2), or
-//! inputs of the datum with one entry per target, which come first. `beta` is a number of the loss, by default 0.05.
+//! The mean of `gspo` is over the targets whose `sequence_ratio_mask` entry is not zero, weighted by it; without the
+//! input over all. Where the mask is zero everywhere, no target has a share. The thresholds are numbers of the loss
+//! (defaults 0.8 and 1.2), or inputs of the datum with one entry per target, which come first. `beta` is a number of
+//! the loss, by default 0.05.
 
 use std::collections::BTreeMap;
 
@@ -202,23 +203,22 @@ fn pessimistic(ratio: f64, clipped: f64, advantage: f64) -> (f64, f64) {
     if free <= bound { (free, free) } else { (bound, 0.0) }
 }
 
-/// `gspo`: one ratio for the whole datum.
+/// `gspo`: one ratio for the whole datum, with the derivative of each target's own.
 fn by_sequence(targets: &TargetInputs<'_>, thresholds: Thresholds) -> Outcome {
     let cells = || 0..targets.logprobs.len();
     let total: f64 = cells().map(|cell| targets.mask(cell)).sum();
     if total == 0.0 {
         return Outcome { loss: 0.0, slopes: vec![0.0; targets.logprobs.len()] };
     }
-    let part = |cell| targets.mask(cell) / total;
-    let ratio = exp(cells().map(|cell| part(cell) * targets.change(cell)).sum());
-    let (mut loss, mut slope) = (0.0, 0.0);
-    for cell in cells().filter(|cell| targets.mask(*cell) != 0.0) {
+    let ratio = exp(cells().map(|cell| targets.mask(cell) / total * targets.change(cell)).sum());
+    let mut loss = 0.0;
+    let slopes = cells().map(|cell| {
         let clipped = targets.clip(cell, ratio, thresholds);
-        let (share, by_ratio) = pessimistic(ratio, clipped, targets.advantage(cell));
+        let (share, slope) = pessimistic(ratio, clipped, targets.advantage(cell));
         loss -= targets.weight(cell) * share;
-        slope -= targets.weight(cell) * by_ratio;
-    }
-    Outcome { loss, slopes: cells().map(|cell| slope * part(cell)).collect() }
+        -targets.weight(cell) * slope
+    });
+    Outcome { slopes: slopes.collect(), loss }
 }
 
 /// The inputs of a datum as numbers per target.

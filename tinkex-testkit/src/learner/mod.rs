@@ -1,6 +1,6 @@
 //! Training of the embedded language model: exact gradients, deterministic to the last bit.
 //!
-//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`](crate::model::Adapter) on top, the
+//! A [`Learner`] is one training run: a frozen base model, a low-rank [`Adapter`] on top, the
 //! gradient gathered since the last step, and the state of the optimizer. Losses are sums over all datums and tokens
 //! (PROTOCOL 12.1), their gradients are computed, not estimated, and equal specs and calls give equal bits.
 //!
@@ -44,6 +44,7 @@ pub use loss::LearnerLoss;
 pub use optimizer::OptimizerStep;
 
 use crate::model::{Adapter, LanguageModel, LowRank};
+use checkpoint::Contents;
 use loss::Objective;
 use optimizer::OptimizerState;
 use pass::Pass;
@@ -183,12 +184,12 @@ impl Learner {
 
     /// Weights and optimizer state as they are now. The gathered gradient is no part of it.
     pub fn checkpoint(&self) -> LearnerCheckpoint {
-        LearnerCheckpoint {
+        LearnerCheckpoint(Arc::new(Contents {
             spec: self.spec.clone(),
             base: self.base.clone(),
             adapter: self.adapter.clone(),
             optimizer: self.optimizer.clone(),
-        }
+        }))
     }
 
     /// Takes the weights of a checkpoint, and with `with_optimizer` its optimizer state; without, the optimizer
@@ -202,8 +203,8 @@ impl Learner {
         with_optimizer: bool,
     ) -> Result<(), CheckpointMismatch> {
         checkpoint.must_fit(&self.spec)?;
-        self.adapter = checkpoint.adapter.clone();
-        self.optimizer = if with_optimizer { checkpoint.optimizer.clone() } else { Arc::default() };
+        self.adapter = checkpoint.0.adapter.clone();
+        self.optimizer = if with_optimizer { checkpoint.0.optimizer.clone() } else { Arc::default() };
         self.gradient = None;
         Ok(())
     }
@@ -211,11 +212,11 @@ impl Learner {
     /// A new run that goes on where a checkpoint was made, with its optimizer state or without.
     pub fn from_checkpoint(checkpoint: &LearnerCheckpoint, with_optimizer: bool) -> Self {
         Self {
-            spec: checkpoint.spec.clone(),
-            base: checkpoint.base.clone(),
-            adapter: checkpoint.adapter.clone(),
+            spec: checkpoint.0.spec.clone(),
+            base: checkpoint.0.base.clone(),
+            adapter: checkpoint.0.adapter.clone(),
             gradient: None,
-            optimizer: if with_optimizer { checkpoint.optimizer.clone() } else { Arc::default() },
+            optimizer: if with_optimizer { checkpoint.0.optimizer.clone() } else { Arc::default() },
         }
     }
 

@@ -100,5 +100,5 @@ impl OptimizerState {
 /// A new weight within the bounds, also where senseless numbers of the optimizer made none.
 #[inline(always)]
 pub(crate) fn bound(weight: f32) -> f32 {
-    weight.max(-WEIGHT_BOUND).min(WEIGHT_BOUND)
+    if weight.is_nan() { 0.0 } else { weight.clamp(-WEIGHT_BOUND, WEIGHT_BOUND) }
 }

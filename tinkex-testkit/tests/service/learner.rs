@@ -57,7 +57,7 @@ fn loss(learner: &Learner, datum: &LearnerDatum) -> f64 {
     learner.forward(std::slice::from_ref(datum), &cross_entropy()).unwrap().metrics["loss:sum"]
 }
 
-/// TR-2: real learning. A text of some 150 characters is known by heart after 100 steps, at rates a factor of five
+/// Real learning: a text of some 150 characters is known by heart after 100 steps, at rates a factor of five
 /// apart, and a greedy sample says it.
 #[test]
 fn a_short_text_is_learned_by_heart_and_then_sampled() {
@@ -170,7 +170,7 @@ fn a_snapshot_keeps_its_weights_while_training_goes_on() {
     assert_ne!(then, learner.model().logits(&tokens("In the harb")));
 }
 
-/// TR-3: with its optimizer state a run goes on as if it had never stopped; without, it does not.
+/// With its optimizer state a run goes on as if it had never stopped; without, it does not.
 #[test]
 fn a_checkpoint_with_optimizer_state_continues_to_the_last_bit_and_without_it_differs() {
     let mut uninterrupted = learner(8, 1);

@@ -101,16 +101,15 @@ fn reference_dro(datum: &LearnerDatum, now: &[f64], fixed: &[f64]) -> f64 {
     sum(datum, now, fixed, |lp, _, old, advantage, _, _| lp * advantage - 0.5 * 0.3 * (lp - old).powi(2))
 }
 
-fn reference_gspo(datum: &LearnerDatum, now: &[f64], _: &[f64]) -> f64 {
+fn reference_gspo(datum: &LearnerDatum, now: &[f64], fixed: &[f64]) -> f64 {
     let kept: Vec<usize> =
         (0..now.len()).filter(|cell| input(datum, "sequence_ratio_mask", *cell, 1.0) > 0.0).collect();
-    let change = |cell: &usize| now[*cell] - input(datum, "logprobs", *cell, 0.0);
-    let ratio = (kept.iter().map(change).sum::<f64>() / kept.len() as f64).exp();
-    let share = |cell: &usize| {
-        let advantage = input(datum, "advantages", *cell, 0.0);
-        input(datum, "weights", *cell, 1.0) * (ratio * advantage).min(ratio.clamp(0.7, 1.1) * advantage)
-    };
-    -kept.iter().map(share).sum::<f64>()
+    let change = |cell: &usize| fixed[*cell] - input(datum, "logprobs", *cell, 0.0);
+    let mean = kept.iter().map(change).sum::<f64>() / kept.len() as f64;
+    sum(datum, now, fixed, |lp, fixed, _, advantage, low, high| {
+        let ratio = (mean + lp - fixed).exp();
+        (ratio * advantage).min(ratio.clamp(low, high) * advantage)
+    })
 }
 
 /// A run whose B is not zero any more, and data of one and of two targets per position, with all inputs; the old
@@ -196,7 +195,7 @@ fn check(
     assert!(largest.iter().all(|value| *value > 0.02), "{}: nothing to compare: {largest:?}", loss.name);
 }
 
-/// F-11 in the small: each loss of PROTOCOL 12.1, with weights and without.
+/// Each loss of PROTOCOL 12.1, with weights and without.
 #[test]
 fn every_gradient_is_that_of_finite_differences() {
     let clip =

@@ -47,7 +47,7 @@ impl AdamW {
     }
 }
 
-/// TR-2: the weights follow PyTorch's AdamW over many steps, with decay and clipping; single precision of weights
+/// PROTOCOL 12.7: the weights follow PyTorch's AdamW over many steps, with decay and clipping; single precision of weights
 /// and moments leaves 1e-5.
 #[test]
 fn adam_follows_the_definition_of_pytorch() {

@@ -313,3 +313,60 @@ async fn the_whole_loop_goes_through_under_every_preset() {
         assert_eq!((run.steps, run.gaps(), run.executed), (30, vec![], (1..=65).collect()), "{name}");
     }
 }
+
+/// PROTOCOL 12.1: every loss goes through under every preset, with its numbers, and its gradient counts.
+#[tokio::test(start_paused = true)]
+async fn every_loss_goes_through_under_every_preset() {
+    const CLIP: [(&str, f64); 2] = [("clip_low_threshold", 0.5), ("clip_high_threshold", 1.5)];
+    for dialect in Dialect::presets() {
+        let name = dialect.name;
+        let caller = Caller::new(dialect).await;
+        for (run, (loss, config)) in [
+            ("importance_sampling", json!({})),
+            ("ppo", CLIP.into_iter().collect()),
+            ("cispo", CLIP.into_iter().collect()),
+            ("dro", json!({ "beta": 0.1 })),
+            ("gspo", json!({})),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let trainer = Trainer::new(&caller, run as u64).await;
+            let look = Pass::new(&[SECRET]).forward_only();
+            let before = trainer.found(1, &look).await.loss;
+            // Below what the model says, so that no ratio is beyond its upper limit.
+            let inputs = [("advantages", 1.0), ("logprobs", -0.001)];
+            let pass = Pass::new(&[SECRET]).loss(loss, config, &inputs);
+            let mut losses = Vec::new();
+            for step in 0..4 {
+                losses.push(trainer.learn(2 * step + 2, &pass).await);
+            }
+            assert!(losses[3].is_finite() && losses[3] < losses[0], "{name} {loss}: {losses:?}");
+            assert!(trainer.found(10, &look).await.loss < before, "{name} {loss}: the text is likelier");
+        }
+    }
+}
+
+/// PROTOCOL 12.7: both optimizers, and the settings of either.
+#[tokio::test(start_paused = true)]
+async fn both_optimizers_learn_with_their_settings() {
+    let caller = Caller::production().await;
+    let pass = Pass::new(&[SECRET]);
+    let adam =
+        json!({ "adam_params": { "learning_rate": 0.05, "weight_decay": 0.01, "grad_clip_norm": 1.0 } });
+    let dimuon = |rate: Value| json!({ "optimizer_params": { "type": "dimuon", "learning_rate": rate } });
+    for (run, params) in [adam, dimuon(json!(0.05))].into_iter().enumerate() {
+        let trainer = Trainer::new(&caller, run as u64).await;
+        let before = trainer.found(1, &pass).await.loss;
+        for step in 0..10 {
+            let result = trainer.done("optim_step", 2 * step + 2, params.clone()).await;
+            assert!(result["metrics"].as_object().is_some_and(|metrics| !metrics.is_empty()), "{result}");
+            trainer.found(2 * step + 3, &pass).await;
+        }
+        let after = trainer.found(22, &pass).await.loss;
+        assert!(after < 0.9 * before, "{params}: {before} {after}");
+        for wrong in [json!(-0.1), json!("fast"), json!(null)] {
+            assert_eq!(trainer.operation("optim_step", 23, dimuon(wrong)).await.status, 422);
+        }
+    }
+}

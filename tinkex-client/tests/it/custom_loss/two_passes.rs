@@ -1,15 +1,17 @@
 //! Both passes of a custom loss: what is sent, in which order, and what comes out (PROTOCOL 13.1).
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use serde_json::json;
 use tinkex_client::losses::{Dpo, WeightedNll};
-use tinkex_client::{CustomLossOutput, Datum, Logprobs, LossFn, TensorData};
+use tinkex_client::{CustomLossOutput, Datum, Logprobs, LossFn, ProvenanceSpan, QueueState, TensorData};
 use tinkex_testkit::service::Dialect;
 use tinkex_testkit::{Gate, Step};
 use tokio::time::Instant;
 
 use super::{Setup, step, text, trainer};
+use crate::log_capture::LogCapture;
 
 #[track_caller]
 fn assert_close(ours: &[Vec<f32>], theirs: &[Vec<f32>]) {
@@ -80,7 +82,7 @@ async fn no_later_operation_overtakes_the_backward_pass() {
     let update = setup.trainer.optim_step(step());
     let save = setup.trainer.save_state("after");
     gate.arrived(1).await;
-    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!((setup.server.count("forward_backward"), setup.server.count("optim_step")), (1, 0));
     gate.open();
     pass.await.unwrap();
@@ -129,7 +131,6 @@ async fn a_busy_loss_blocks_only_its_own_step() {
 /// What only the loss needs stays here; targets and spans go out in both passes; weights are 0 where there are none.
 #[tokio::test(start_paused = true)]
 async fn sends_targets_and_weights_only() {
-    use tinkex_client::ProvenanceSpan;
     let setup = Setup::new().await;
     let datum = Datum::new(vec![97, 98])
         .target_tokens([98, 99])
@@ -218,5 +219,29 @@ async fn every_dialect() {
         assert!(losses.is_sorted_by(|a, b| a > b), "{name}: {losses:?}");
         let run = setup.run();
         assert!(run.gaps().is_empty() && run.is_ordered() && run.steps == 3, "{name}: {run:?}");
+    }
+}
+
+/// QS-2, S2-04: a pause that either pass meets is told as one of training.
+#[tokio::test(start_paused = true)]
+async fn pauses_of_both_passes_are_told() {
+    for backward in [false, true] {
+        let setup = Setup::new().await;
+        let (log, _guard) = LogCapture::start();
+        let service = setup.service.clone();
+        let pause = move || service.pause_next(QueueState::PausedCapacity, None, Duration::from_secs(5));
+        if !backward {
+            pause();
+        }
+        let loss = move |_: &[Datum], logprobs: &[Logprobs<'_>]| {
+            if backward {
+                pause();
+            }
+            let gradients = logprobs.iter().map(|l| vec![0.0; l.len()]).collect();
+            Ok::<_, Infallible>(CustomLossOutput::new(0.0, gradients))
+        };
+        setup.trainer.forward_backward_custom(vec![text("abc")], loss).await.unwrap();
+        let told = format!("Training is paused for {}. Reason: out of capacity", setup.trainer.model_id());
+        assert_eq!(log.pause_texts(), [told], "in the backward pass: {backward}");
     }
 }

@@ -118,9 +118,12 @@ async fn unloading_comes_last() {
     assert_eq!(later.await.unwrap_err().kind(), ErrorKind::Closed);
     gate.arrived(1).await;
     assert_eq!(server.count("unload_model"), 0);
+    server.script("unload_model", [Step::status(400)]).then_behave();
     gate.open();
     step.await.unwrap();
-    unload.await.unwrap();
+    assert_eq!(unload.await.unwrap_err().status(), Some(400));
+    clone.optim_step(adam()).await.expect("a client that could not be unloaded goes on");
+    trainer.unload().await.unwrap();
     assert!(service.run(trainer.model_id()).unwrap().unloaded);
     assert_eq!(trainer.unload().await.unwrap_err().kind(), ErrorKind::Closed);
 }

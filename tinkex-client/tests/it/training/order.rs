@@ -109,6 +109,27 @@ fn calls_come_from_any_thread() {
     }
 }
 
+/// On a runtime with threads tasks do not run in the order they were started; the operations are sent in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_run_out_of_order_change_nothing() {
+    let service = Service::default();
+    let (server, _client, trainer) = trainer_of(&service).await;
+    let caller = trainer.clone();
+    // From a worker of the runtime, whose last started task is the first to run.
+    let started =
+        tokio::spawn(async move { (0..50).map(|n| caller.save_state(format!("n{n}"))).collect::<Vec<_>>() });
+    for handle in started.await.unwrap() {
+        handle.await.unwrap();
+    }
+    let names: Vec<_> = server
+        .requests("save_weights")
+        .iter()
+        .map(|request| request.text("path").unwrap().to_owned())
+        .collect();
+    assert!(names.into_iter().eq((0..50).map(|n| format!("n{n}"))));
+    assert!(ids(&server, "save_weights").into_iter().eq(1..=50));
+}
+
 /// Two clients of one session have ids of their own, and do not wait for each other.
 #[tokio::test(start_paused = true)]
 async fn clients_are_independent() {

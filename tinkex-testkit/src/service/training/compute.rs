@@ -39,7 +39,7 @@ pub(crate) struct Ticket {
 pub(crate) enum Material {
     None,
     /// What is to be loaded.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// The uploaded loss that is to be computed.
     Loss(Arc<CustomLoss>),
 }
@@ -90,7 +90,7 @@ fn create(creation: Creation, material: Material) -> Result<(Learner, Option<(Lo
                 return Err(format!("{} is of {:?}, not of {wanted:?}", load.path, checkpoint.base_model));
             }
             let weights = training_state(&load, &checkpoint)?;
-            Ok((Learner::from_checkpoint(&weights, load.optimizer), Some((load, checkpoint))))
+            Ok((Learner::from_checkpoint(&weights, load.optimizer), Some((load, *checkpoint))))
         }
         (Creation::Loaded { load, .. }, _) => Err(format!("there is no checkpoint at {}", load.path)),
     }

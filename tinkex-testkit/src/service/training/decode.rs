@@ -18,7 +18,7 @@ use crate::model::stable_hash;
 const MAX_CELLS: usize = 1 << 24;
 
 /// The losses the service computes, besides `custom`.
-const LOSSES: &[&str] = &["cross_entropy", "importance_sampling", "ppo", "cispo", "dro"];
+const LOSSES: &[&str] = &["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo"];
 
 /// A request for a pass over data.
 pub(crate) struct PassRequest {

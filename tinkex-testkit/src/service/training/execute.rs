@@ -124,7 +124,7 @@ impl State {
             Operation::Load(load) | Operation::Create(Creation::Loaded { load, .. }) => {
                 let checkpoint = self.checkpoints.get(&load.path).cloned();
                 let missing = || format!("there is no checkpoint at {}", load.path);
-                Ok(Material::Checkpoint(checkpoint.ok_or_else(missing)?))
+                Ok(Material::Checkpoint(Box::new(checkpoint.ok_or_else(missing)?)))
             }
             Operation::ForwardBackward(Batch { loss: BatchLoss::Custom { loss_id, .. }, .. }) => {
                 self.custom_losses.get(loss_id, session).map(Material::Loss)

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::Service;
 use super::super::refusal::Refusal;
 use super::operation::Operation;
-use crate::learner::AdamStep;
+use crate::learner::{AdamStep, DimuonStep};
 use crate::{Received, Reply};
 
 impl Service {
@@ -20,6 +20,7 @@ fn step(body: &Value) -> Result<Operation, Refusal> {
         (Some(params), None) => adam(params).map(|step| Operation::OptimStep(step.into())),
         (None, Some(params)) => match params.get("type").and_then(Value::as_str) {
             None => Err(Refusal::new(422, "optimizer_params.type: text required")),
+            Some("dimuon") => dimuon(params).map(|step| Operation::OptimStep(step.into())),
             Some("adamw" | "adam") => adam(params).map(|step| Operation::OptimStep(step.into())),
             Some(other) => Ok(Operation::Broken(format!("optimizer {other:?} is not supported"))),
         },
@@ -36,6 +37,21 @@ fn adam(params: &Value) -> Result<AdamStep, Refusal> {
         eps: finite(params, "eps", defaults.eps)?,
         weight_decay: finite(params, "weight_decay", defaults.weight_decay)?,
         grad_clip_norm: finite(params, "grad_clip_norm", defaults.grad_clip_norm)?,
+    })
+}
+
+fn dimuon(params: &Value) -> Result<DimuonStep, Refusal> {
+    if params.get("learning_rate").is_none() {
+        return Err(Refusal::new(422, "learning_rate: field required"));
+    }
+    let learning_rate = finite(params, "learning_rate", 0.0)?;
+    if learning_rate < 0.0 {
+        return Err(Refusal::new(422, format!("learning_rate must not be negative, but is {learning_rate}")));
+    }
+    Ok(DimuonStep {
+        learning_rate,
+        beta1: share(params, "beta1", 0.9)?,
+        grad_clip_norm: finite(params, "grad_clip_norm", 0.0)?,
     })
 }
 
