@@ -6,7 +6,7 @@ use tinkex_client::{Effect, ErrorKind};
 use tinkex_testkit::service::TrainingOrder;
 
 use super::ledger::{self, Entry, Mark};
-use super::plan::{Action, PROBE, Plan};
+use super::plan::{Action, Call, PROBE, Plan};
 use super::play::{End, Outcome};
 
 /// F-11: the server sees each id from 1 to the highest, once, and has carried out whatever it took in; what a caller
@@ -96,6 +96,7 @@ pub(super) fn ends_are_true(plan: &Plan, outcome: &Outcome) {
                 _ => panic!("{label}"),
             },
         }
+        assert!(taken == 0 || !is_poisoned(plan, n), "it would build on a gradient that is missing: {label}");
         if let End::Failed(error) = end {
             assert!(meant || may_be_poisoned(plan, n) || !plan.is_forgiving(), "no reason to fail: {label}");
             assert_ne!(error.kind(), ErrorKind::TaskEnded, "{label}");
@@ -115,6 +116,14 @@ pub(super) fn weights_are_equal(outcome: &Outcome, calm: &[Vec<f32>]) {
     for (ours, calm) in outcome.weights.iter().flatten().zip(calm.iter().flatten()) {
         assert!((ours - calm).abs() < 1e-4, "{:?} is not {calm:?}", outcome.weights);
     }
+}
+
+/// F-12: whether call `n` was made in one breath with a custom loss before it that fails.
+fn is_poisoned(plan: &Plan, n: usize) -> bool {
+    let fails = |call: &&Call| matches!(call.action, Action::Custom { fails: true, .. });
+    let in_one_breath = (1..n).rev().take_while(|before| plan.calls[*before].pause.is_zero());
+    plan.callers == 1
+        && in_one_breath.filter_map(|before| plan.calls.get(before - 1)).any(|call| fails(&call))
 }
 
 /// Whether a custom loss before call `n` may have failed.
