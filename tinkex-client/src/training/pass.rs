@@ -1,5 +1,7 @@
 //! One forward/backward request: a chunk of a batch, in one of two forms (PROTOCOL 12.1, 23).
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use tinkex_future::PromiseRef;
 use tinkex_http::ApiRequest;
@@ -8,7 +10,13 @@ use tinkex_types::{Datum, ForwardBackwardBody, InvalidInput, Loss};
 use super::call::Call;
 use super::submission::{Failure, Fate, Identity, Outgoing, submit_once};
 use super::wire_format::{Fit, Form, Trial, may_want_json, refuses_json, wants_no_json};
-use crate::ErrorKind;
+use crate::{Error, ErrorKind};
+
+/// Estimated bytes up to which a protobuf body is written at once: about a millisecond's work.
+const WRITTEN_AT_ONCE: u64 = 1 << 20;
+
+/// How much longer JSON, or compressed protobuf, takes to write than protobuf.
+const SLOWER: u64 = 8;
 
 /// A forward or forward/backward pass over some data.
 #[derive(Clone, Copy)]
@@ -48,20 +56,33 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Submits in one form. The request is written when the budget lets it in, so that the memory of waiting ones is
-    /// not taken, and once for all attempts. Writing runs at about a gigabyte a second, a few milliseconds for a chunk of
-    /// the usual limit, and so stays on this task.
+    /// not taken, and once for all attempts.
     async fn submit(&self, form: Form, is_final: fn(u16) -> bool) -> Result<PromiseRef, Failure> {
         let _room = self.call.trainer.dispatch.bytes.acquire(self.pass.bytes).await;
-        let request = self.request(form)?;
+        let request = self.request(form).await?;
         submit_once(self.call, request, self.identity, is_final).await
     }
 
-    fn request(&self, form: Form) -> Result<ApiRequest, Failure> {
-        let Pass { data, loss, forward_only, .. } = self.pass;
+    /// Writes the request. All chunks of a batch are polled by one task, so what takes a while is done elsewhere.
+    async fn request(&self, form: Form) -> Result<ApiRequest, Failure> {
+        let Pass { data, loss, forward_only, bytes, .. } = self.pass;
         let trainer = &self.call.trainer;
-        let model_id = &*trainer.model_id;
-        let body = ForwardBackwardBody { model_id, seq_id: self.identity.seq_id, data, loss, forward_only };
-        write(form, &body, trainer.compress && form == Form::Protobuf).map_err(Failure::unsent)
+        let seq_id = self.identity.seq_id;
+        let compress = trainer.compress && form == Form::Protobuf;
+        let slow = compress || form == Form::Json;
+        if bytes.saturating_mul(if slow { SLOWER } else { 1 }) <= WRITTEN_AT_ONCE {
+            let model_id = &*trainer.model_id;
+            let body = ForwardBackwardBody { model_id, seq_id, data, loss, forward_only };
+            return write(form, &body, compress).map_err(Failure::unsent);
+        }
+        // The clones share the buffers.
+        let (model_id, data, loss) = (Arc::clone(&trainer.model_id), data.to_vec(), loss.clone());
+        let written = trainer.holder.runtime.spawn_blocking(move || {
+            let body =
+                ForwardBackwardBody { model_id: &model_id, seq_id, data: &data, loss: &loss, forward_only };
+            write(form, &body, compress)
+        });
+        written.await.map_err(|_| Failure::unsent(Error::task_ended()))?.map_err(Failure::unsent)
     }
 
     /// Submits to a server of which nothing is known: as protobuf, and where that may not have been understood as JSON.

@@ -384,3 +384,45 @@ async fn a_batch_that_one_form_can_say_goes_out_in_that() {
     let error = trainer.forward_backward(batch, LossFn::CrossEntropy).await.unwrap_err();
     assert_eq!((error.kind(), forms(&server).len()), (ErrorKind::InvalidInput, 0), "{error}");
 }
+
+/// Writing a large request does not hold up the other tasks of the runtime. A small one is not worth a thread.
+#[tokio::test(start_paused = true)]
+async fn large_requests_are_written_elsewhere() {
+    let large = |tokens: usize| {
+        let numbers = vec![7; tokens];
+        let weights = vec![0.1; tokens];
+        vec![
+            Datum::new(ModelInput::from_ints(&numbers[..]))
+                .target_tokens(numbers.iter().copied())
+                .weights(weights),
+        ]
+    };
+    for (format, compress, tokens, elsewhere) in [
+        (WireFormat::Json, false, 100_000, true),
+        (WireFormat::Protobuf, true, 400_000, true),
+        (WireFormat::Protobuf, false, 1_500_000, true),
+        (WireFormat::Protobuf, false, 40_000, false),
+        (WireFormat::Json, false, 5_000, false),
+    ] {
+        let service = Service::default();
+        service.set_client_config(
+            &json!({"proto_compress_fwdbwd": compress, "fwdbwd_max_chunk_bytes_count": 1_u64 << 30}),
+        );
+        let server = FakeServer::with(service);
+        let client = harness::service(&server).await;
+        let trainer = client.lora_training_client(MODEL).wire_format(format).create().await.unwrap();
+        server.script("forward_backward", [Step::status(400)]).then_behave();
+        let pass = trainer.forward_backward(large(tokens), LossFn::CrossEntropy);
+        let mut turns = 0_u32;
+        while server.count("forward_backward") == 0 {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        assert_eq!(
+            turns > 200,
+            elsewhere,
+            "{format:?} of {tokens} tokens, compressed {compress}: {turns} turns"
+        );
+        assert_eq!(pass.await.unwrap_err().status(), Some(400));
+    }
+}
