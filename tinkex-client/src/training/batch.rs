@@ -14,9 +14,11 @@ use tinkex_future::PromiseRef;
 use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, chunk_ranges};
 
 use super::call::Call;
+use super::client::Trainer;
 use super::pass::Pass;
 use super::sequence::SequenceState;
 use super::submission::{Failure, Identity, Outgoing as _};
+use super::wire_format::Fit;
 use crate::{Effect, Error};
 
 /// Checked data, cut into chunks.
@@ -65,16 +67,18 @@ impl Batch {
         &self.chunks
     }
 
-    fn pass(&self, chunk: usize) -> Pass<'_> {
+    fn pass(&self, chunk: usize, fit: Fit) -> Pass<'_> {
         let data = self.chunks.get(chunk).and_then(|range| self.data.get(range.clone())).unwrap_or_default();
         let bytes = data.iter().map(Datum::estimated_bytes).fold(0, u64::saturating_add);
-        Pass { data, loss: &self.loss, forward_only: self.forward_only, bytes }
+        Pass { data, loss: &self.loss, forward_only: self.forward_only, bytes, fit }
     }
 }
 
 /// What became of the chunks of a batch.
 struct Chunks<'a> {
     batch: &'a Batch,
+    /// In which forms the whole of it can be sent.
+    fit: Fit,
     promises: Vec<Option<PromiseRef>>,
     /// The first failure, with its chunk.
     failure: Option<(usize, Failure)>,
@@ -83,9 +87,9 @@ struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    fn of(batch: &'a Batch) -> Self {
+    fn of(batch: &'a Batch, fit: Fit) -> Self {
         let promises = batch.chunks.iter().map(|_| None).collect();
-        Self { batch, promises, failure: None, doubtful: Vec::new() }
+        Self { batch, fit, promises, failure: None, doubtful: Vec::new() }
     }
 
     fn note(&mut self, chunk: usize, outcome: Result<PromiseRef, Failure>) {
@@ -153,7 +157,7 @@ impl Call {
     /// Submits all chunks of a batch within the turn.
     ///
     /// # Errors
-    /// Where a chunk failed for good; the error says which chunks count at the server. Nothing is left that the server
+    /// Where no form, or not the one in use, can say all of the data: nothing was sent. Where a chunk failed for good; the error says which chunks count at the server. Nothing is left that the server
     /// would wait for.
     pub(crate) async fn submit_batch(
         &self,
@@ -161,18 +165,28 @@ impl Call {
         batch: &Batch,
     ) -> Result<Vec<PromiseRef>, Error> {
         self.settle(state).await?;
-        let mut chunks = Chunks::of(batch);
+        let fit = self.fit(batch).map_err(|invalid| Failure::unsent(invalid).into_error())?;
+        let mut chunks = Chunks::of(batch, fit);
         let any_order = batch.chunks.len() > 1 && self.trainer.dispatch.takes_any_order();
         if !any_order || self.submit_in_any_order(state, &mut chunks).await.is_err() {
-            chunks = Chunks::of(batch);
+            chunks = Chunks::of(batch, fit);
             self.submit_in_order(state, &mut chunks).await;
         }
         chunks.finish()
     }
 
+    /// Checks all of the data before any of it goes out.
+    fn fit(&self, batch: &Batch) -> Result<Fit, InvalidInput> {
+        let Trainer { wire_format, dispatch, .. } = &*self.trainer;
+        match wire_format.fixed().or_else(|| dispatch.formats.proven()) {
+            Some(form) => form.check(&batch.data).map(|()| Fit::Either),
+            None => Fit::of(&batch.data),
+        }
+    }
+
     async fn submit_in_order(&self, state: &mut SequenceState, chunks: &mut Chunks<'_>) {
         for chunk in 0..chunks.promises.len() {
-            let outcome = self.submit_next(state, &chunks.batch.pass(chunk)).await;
+            let outcome = self.submit_next(state, &chunks.batch.pass(chunk, chunks.fit)).await;
             let failed = outcome.is_err();
             chunks.note(chunk, outcome);
             if failed {
@@ -188,19 +202,17 @@ impl Call {
         state: &mut SequenceState,
         chunks: &mut Chunks<'_>,
     ) -> Result<(), OutOfOrder> {
-        let batch = chunks.batch;
+        let Chunks { batch, fit, .. } = *chunks;
         let count = batch.chunks.len();
         let ids = state.draw(count as u64);
         let gate_id = ids.start;
         let identity = |seq_id| Identity { seq_id, doubted: state.is_drawn_again(seq_id) };
         let (gate, others) = (identity(gate_id), ids.skip(1).map(identity).collect::<Vec<_>>());
-        let outcomes = join_all(
-            others
-                .iter()
-                .zip(1..)
-                .map(|(identity, chunk)| async move { batch.pass(chunk).submit(self, *identity).await }),
-        )
-        .await;
+        let outcomes =
+            join_all(others.iter().zip(1..).map(|(identity, chunk)| async move {
+                batch.pass(chunk, fit).submit(self, *identity).await
+            }))
+            .await;
         if let Some(expected) = in_order_only(&outcomes, gate_id) {
             self.trainer.dispatch.insists_on_order();
             state.adopt(expected);
@@ -221,17 +233,17 @@ impl Call {
         }
         // Ids that an earlier batch was refused, and that the server has counted all the same.
         for chunk in moved {
-            let outcome = self.submit_next(state, &batch.pass(chunk)).await;
+            let outcome = self.submit_next(state, &batch.pass(chunk, fit)).await;
             chunks.note(chunk, outcome);
         }
         if chunks.failure.is_some() && !chunks.any_taken_in() {
             state.unsent(gate_id);
             return Ok(());
         }
-        let outcome = match batch.pass(0).submit(self, gate).await {
+        let outcome = match batch.pass(0, fit).submit(self, gate).await {
             Err(failure) if failure.is_used_up(gate_id) => {
                 state.unknown(gate_id);
-                self.submit_next(state, &batch.pass(0)).await
+                self.submit_next(state, &batch.pass(0, fit)).await
             }
             Err(failure) => {
                 state.failed(gate_id, failure.fate);

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::pass::Pass;
 use super::sequence::SequenceState;
 use super::submission::{Conflict, Failure, Fate, Identity, Outgoing as _};
+use super::wire_format::Fit;
 use crate::{Effect, Error};
 
 static DATA: LazyLock<[Datum; 1]> =
@@ -57,7 +58,7 @@ impl Call {
 
     async fn fill(&self, seq_id: u64) -> Result<(), Failure> {
         tracing::debug!(seq_id, "filling a sequence id that is in doubt");
-        let filler = Pass { data: &*DATA, loss: &LOSS, forward_only: true, bytes: 0 };
+        let filler = Pass { data: &*DATA, loss: &LOSS, forward_only: true, bytes: 0, fit: Fit::Either };
         // Every conflict tells what became of the id.
         filler.submit(self, Identity { seq_id, doubted: true }).await.map(drop)
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tinkex_client::{
     AdamParams, Datum, ErrorKind, FinishReason, LossFn, ModelInput, RequestType, SaveState, Stage,
-    TrainingClient,
+    TrainingClient, WireFormat,
 };
 use tinkex_testkit::service::Service;
-use tinkex_testkit::{Gate, Step};
+use tinkex_testkit::{FakeServer, Gate, Step};
 
 use super::{adam, arrivals};
-use crate::harness::{example, trainer_of};
+use crate::harness::{self, example, trainer_of};
 
 /// A dropped handle detaches its operation: it reaches the server in its turn, and its result is not fetched.
 #[tokio::test(start_paused = true)]
@@ -89,11 +89,14 @@ async fn unusable_arguments_are_refused_without_being_sent() {
     assert_eq!(arrivals(&server), ["optim_step 1"]);
 }
 
-/// Data that fit no protobuf are found when they are written, in their turn; the id goes to the next operation.
+/// Data that the form in use cannot say are found in their turn; the id goes to the next operation.
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_written_takes_no_id() {
     let service = Service::default();
-    let (server, _client, trainer) = trainer_of(&service).await;
+    let server = FakeServer::with(service);
+    let client = harness::service(&server).await;
+    let builder = client.lora_training_client(harness::MODEL).wire_format(WireFormat::Protobuf);
+    let trainer = builder.create().await.unwrap();
     let asset = tinkex_client::Chunk::ImageAssetPointer(
         serde_json::from_value(serde_json::json!({"location": "asset", "format": "png"})).unwrap(),
     );
