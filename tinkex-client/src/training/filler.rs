@@ -66,6 +66,6 @@ impl Call {
 impl Fate {
     /// Whether something of it may count at the server.
     pub(super) fn may_count(self) -> bool {
-        matches!(self, Self::Unknown | Self::Used)
+        self == Self::Unknown
     }
 }

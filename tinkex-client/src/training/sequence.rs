@@ -76,7 +76,6 @@ impl SequenceState {
             Fate::Unsent => self.unsent(id),
             Fate::Refused => self.refused(id),
             Fate::Unknown => self.unknown(id),
-            Fate::Used => self.accepted(id),
         }
     }
 

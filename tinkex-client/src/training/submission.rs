@@ -5,7 +5,7 @@
 //! |---|---|
 //! | accepted | used up |
 //! | never delivered, or refused for good by a 4xx or 501, and no earlier attempt is in doubt | drawn again |
-//! | the answer lost, a 5xx or a time-out until the policy gave up | unknown: settled before the next operation |
+//! | the answer lost or not to be read, a 5xx or a time-out until the policy gave up | unknown: settled before the next operation |
 //! | 409, and the server expects another id | the server's count is adopted, and the request sent under it |
 
 use std::sync::Arc;
@@ -65,8 +65,6 @@ pub(super) enum Fate {
     Refused,
     /// It may have been taken in.
     Unknown,
-    /// It was taken in.
-    Used,
 }
 
 /// A 409 that is about the sequence id.
@@ -133,7 +131,6 @@ impl Failure {
             Fate::Unknown => {
                 self.error.with_effect(Effect::Unknown, "it may have been taken in all the same")
             }
-            Fate::Used => self.error.with_effect(Effect::TakenIn, "it was taken in all the same"),
         }
     }
 }
@@ -179,8 +176,9 @@ pub(super) async fn submit_once(
     let is_final =
         move |refusal: &Refusal<'_>| ends_by_conflict(refusal, identity) || is_final(refusal.status);
     let response = call.send_until(request, is_final).await.map_err(|error| Failure::of(error, identity))?;
-    let accepted: Promise =
-        response.json().map_err(|error| Failure { error: error.into(), fate: Fate::Used, conflict: None })?;
+    // Whatever answers 2xx without a promise need not be the server.
+    let unreadable = |error: HttpError| Failure { error: error.into(), fate: Fate::Unknown, conflict: None };
+    let accepted: Promise = response.json().map_err(unreadable)?;
     Ok(call.promise(&accepted))
 }
 

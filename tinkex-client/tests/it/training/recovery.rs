@@ -81,6 +81,30 @@ async fn an_id_in_doubt_is_settled_before_the_next_operation() {
     }
 }
 
+/// An acceptance that cannot be read may come from something in front of the server, which then waits for the id: it is
+/// settled like any other that is in doubt.
+#[tokio::test(start_paused = true)]
+async fn an_acceptance_that_cannot_be_read_leaves_its_id_in_doubt() {
+    for (name, body, content_type) in [
+        ("a page of a proxy", "<html>sorry</html>", "text/html"),
+        ("no promise", r#"{"request_id":null}"#, "application/json"),
+    ] {
+        let service = Service::default();
+        let (server, _client, trainer) = trainer_of(&service).await;
+        server.script("optim_step", [Step::raw(body, content_type)]).then_behave();
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (ErrorKind::Decode, Some(Effect::Unknown)),
+            "{name}: {error}"
+        );
+        trainer.optim_step(adam()).await.unwrap();
+        assert_eq!(arrivals(&server), ["optim_step 1", "forward_backward 1", "optim_step 2"], "{name}");
+        let run = service.run(trainer.model_id()).unwrap();
+        assert_eq!((run.steps, run.waiting.len()), (1, 0), "{name}");
+    }
+}
+
 /// While an id cannot be settled nothing else is sent; each operation tries again, and the first that can goes on.
 #[tokio::test(start_paused = true)]
 async fn operations_fail_until_an_id_is_settled() {
