@@ -1,9 +1,10 @@
 //! Batches of several chunks (PROTOCOL 12.5, TR-1).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex_client::{Datum, Effect, LossFn, TrainingClient};
+use tinkex_client::{Datum, Effect, ErrorCategory, LossFn, TrainingClient};
 use tinkex_testkit::service::{Dialect, Service, TrainingOrder};
 use tinkex_testkit::{FakeServer, Gate, Step};
 
@@ -154,6 +155,50 @@ async fn a_batch_without_its_first_chunk_is_completed() {
     step.await.unwrap();
     assert_eq!(ids(&server, "forward_backward")[1..], [3, 4, 2, 2]);
     assert_eq!(service.run(trainer.model_id()).unwrap().executed, [1, 2, 3, 4, 5]);
+}
+
+/// A chunk that fails after it was taken in does not hide the others: their results are waited for, and the error says
+/// which chunks count.
+#[tokio::test(start_paused = true)]
+async fn a_failed_result_says_which_chunks_count() {
+    const SERVER: ErrorCategory = ErrorCategory::Server;
+    let cases: [(&str, fn(&Service), Option<Effect>, &str); 4] = [
+        (
+            "one failed",
+            |service| service.fail_next(SERVER, "out of memory"),
+            Some(Effect::Partial),
+            "2 of 3 chunks were carried out: 1, 3",
+        ),
+        (
+            "one lost, one failed",
+            |service| {
+                service.expire_next();
+                service.fail_next(SERVER, "out of memory");
+            },
+            Some(Effect::Partial),
+            "1 of 3 chunks were carried out: 1; taken in, without a result: 2",
+        ),
+        (
+            "one lost",
+            Service::expire_next,
+            Some(Effect::TakenIn),
+            "2 of 3 chunks were carried out: 1, 3; taken in, without a result: 2",
+        ),
+        ("all failed", |service| (0..3).for_each(|_| service.fail_next(SERVER, "no")), None, "chunk 1 of 3"),
+    ];
+    for (name, fate, effect, words) in cases {
+        let service = in_pairs();
+        let (server, _client, trainer) = trainer_of(&service).await;
+        loss_of(&trainer, 1).await;
+        fate(&service);
+        let error = trainer.forward_backward(data(6), LossFn::CrossEntropy).await.unwrap_err();
+        assert_eq!((error.effect(), error.is_retryable()), (effect, effect.is_none()), "{name}: {error}");
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        let polled = server.requests("retrieve_future").into_iter();
+        let polled: BTreeSet<_> = polled.map(|poll| poll.request_id().unwrap().to_owned()).collect();
+        // The model, the first pass, and three chunks.
+        assert_eq!(polled.len(), 5, "{name}");
+    }
 }
 
 /// One after the other: a failure ends the batch, and the error says what counts before it.
