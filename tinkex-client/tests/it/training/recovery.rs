@@ -105,6 +105,28 @@ async fn an_acceptance_that_cannot_be_read_leaves_its_id_in_doubt() {
     }
 }
 
+/// What was or may have been taken in is not to be repeated blindly; what left nothing behind is.
+#[tokio::test(start_paused = true)]
+async fn what_may_count_is_not_said_to_be_retryable() {
+    for (name, step, retryable) in [
+        ("never sent", Step::refuse(), true),
+        ("429", Step::status(429), true),
+        ("the answer lost", Step::behave().then_lose(), false),
+        ("503", Step::status(503), false),
+    ] {
+        let (server, _client, trainer) = hasty_of(&Service::default()).await;
+        server.script("optim_step", [step]).then_behave();
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(error.is_retryable(), retryable, "{name}: {error}");
+        assert_eq!(error.effect() == Some(Effect::Nothing), retryable, "{name}: {error}");
+    }
+    let service = Service::default();
+    let (_server, _client, trainer) = trainer_of(&service).await;
+    service.expire_next();
+    let error = trainer.optim_step(adam()).await.unwrap_err();
+    assert_eq!((error.effect(), error.is_retryable()), (Some(Effect::TakenIn), false), "{error}");
+}
+
 /// While an id cannot be settled nothing else is sent; each operation tries again, and the first that can goes on.
 #[tokio::test(start_paused = true)]
 async fn operations_fail_until_an_id_is_settled() {
