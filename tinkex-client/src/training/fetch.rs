@@ -93,7 +93,11 @@ fn all_of<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Error> {
     };
     let mut words = Vec::new();
     if !carried_out.is_empty() {
-        words.push(format!("{} of {count} chunks were carried out: {}", carried_out.len(), list(&carried_out)));
+        words.push(format!(
+            "{} of {count} chunks were carried out: {}",
+            carried_out.len(),
+            list(&carried_out)
+        ));
     }
     if !without_result.is_empty() {
         words.push(format!("taken in, without a result: {}", list(&without_result)));

@@ -184,10 +184,32 @@ async fn the_count_of_the_server_is_adopted() {
     server.script("optim_step", [expecting(90), expecting(7), Step::json(json!({"request_id": "r"}))]);
     server.script("retrieve_future", [Step::json(json!({"metrics": null}))]);
     trainer.optim_step(adam()).await.unwrap();
-    server.script("optim_step", [expecting(1), expecting(2), expecting(3), expecting(4)]);
+    server.script("optim_step", [expecting(9), expecting(10), expecting(11), expecting(12)]);
     let error = trainer.optim_step(adam()).await.unwrap_err();
-    assert_eq!((error.kind(), error.expected_seq_id()), (ErrorKind::SequenceConflict, Some(4)), "{error}");
-    assert_eq!(ids(&server, "optim_step")[3..], [5, 90, 7, 8, 1, 2, 3]);
+    assert_eq!((error.kind(), error.expected_seq_id()), (ErrorKind::SequenceConflict, Some(12)), "{error}");
+    assert_eq!(ids(&server, "optim_step")[3..], [5, 90, 7, 8, 9, 10, 11]);
+}
+
+/// A number that cannot be the count of the server, below what it has accepted or far beyond what was sent, fails the
+/// operation and changes nothing.
+#[tokio::test(start_paused = true)]
+async fn an_implausible_count_is_not_adopted() {
+    let service = Service::default();
+    let (server, _client, trainer) = trainer_of(&service).await;
+    for _ in 0..3 {
+        trainer.optim_step(adam()).await.unwrap();
+    }
+    let implausible = [1, 3, 20_000, 1 << 40];
+    let detail = |expected| json!({"detail": format!("Sequence conflict: expected {expected}, got 4")});
+    let conflicts = implausible.map(|expected: u64| Step::status(409).json_body(detail(expected)));
+    server.script("optim_step", conflicts).then_behave();
+    for expected in implausible {
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        let told = (error.kind(), error.expected_seq_id(), error.effect());
+        assert_eq!(told, (ErrorKind::SequenceConflict, Some(expected), Some(Effect::Nothing)), "{error}");
+    }
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [1, 2, 3, 4, 4, 4, 4, 4]);
 }
 
 /// A server that does not say which id it expects: an id it may have counted is passed over, and settled all the same.
