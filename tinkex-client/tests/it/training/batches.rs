@@ -165,7 +165,8 @@ async fn a_batch_without_its_first_chunk_is_completed() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_result_says_which_chunks_count() {
     const SERVER: ErrorCategory = ErrorCategory::Server;
-    let cases: [(&str, fn(&Service), Option<Effect>, &str); 4] = [
+    type Case = (&'static str, fn(&Service), Option<Effect>, &'static str);
+    let cases: [Case; 4] = [
         (
             "one failed",
             |service| service.fail_next(SERVER, "out of memory"),
