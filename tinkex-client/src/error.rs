@@ -260,15 +260,17 @@ impl Error {
     }
 
     /// What a failed training operation has done at the server, where that is known to be one of the few things that can
-    /// be said; none for other errors.
+    /// be said; none for other errors. Of anything but [`Effect::Nothing`] the operation must not simply be made again,
+    /// since its gradient or step may count twice; such an error is not [retryable](Self::is_retryable).
     pub fn effect(&self) -> Option<Effect> {
         self.0.effect
     }
 
-    /// Whether the same request may succeed later. The clients have already repeated it as far as their policy
-    /// allows, so wait before trying again.
+    /// Whether the same request may succeed later, and may be made again without harm. The clients have already
+    /// repeated it as far as their policy allows, so wait before trying again. Never of a training operation that was or
+    /// may have been taken in, wholly or in part ([`effect`](Self::effect)).
     pub fn is_retryable(&self) -> bool {
-        self.0.retryable
+        self.0.retryable && matches!(self.0.effect, None | Some(Effect::Nothing))
     }
 
     /// Whether the request or its arguments are at fault: the same request will fail again.

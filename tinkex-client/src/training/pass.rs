@@ -197,7 +197,6 @@ impl Failure {
 /// What is known of an id that went out twice.
 fn worse(first: Fate, second: Fate) -> Fate {
     match (first, second) {
-        (Fate::Used, _) | (_, Fate::Used) => Fate::Used,
         (Fate::Unknown, _) | (_, Fate::Unknown) => Fate::Unknown,
         (Fate::Refused, _) | (_, Fate::Refused) => Fate::Refused,
         _ => Fate::Unsent,

@@ -67,9 +67,7 @@ impl Turns {
         };
         Ok(Ticket { place, batch: Arc::clone(&desk.batch), turns: Arc::clone(self) })
     }
-}
 
-impl Turns {
     /// There are tickets again: the last operation was in vain.
     pub(crate) fn reopen(&self) {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).closed = false;
