@@ -5,9 +5,11 @@ mod batches;
 mod identities;
 mod runtimes;
 
+use std::time::Duration;
+
 use prost::Message as _;
 use serde_json::Value;
-use tinkex_client::{AdamParams, Datum, LossFn, RetryPolicy, ServiceClient, TrainingClient};
+use tinkex_client::{AdamParams, Datum, LossFn, PollPolicy, RetryPolicy, ServiceClient, TrainingClient};
 use tinkex_testkit::service::{Dialect, Service};
 use tinkex_testkit::{FakeServer, Received};
 use tinkex_types::proto;
@@ -30,10 +32,12 @@ impl Setup {
         Self { service, server, client }
     }
 
-    /// A training client, whose first pass has found out the form of passes under sequence id 1.
+    /// A training client, whose first pass has found out the form of passes under sequence id 1. It does not wait for
+    /// ever for a server that waits for an id.
     async fn trainer(&self, policy: RetryPolicy) -> TrainingClient {
-        let builder = self.client.lora_training_client(MODEL).rank(4).seed(7).retry_policy(policy);
-        let trainer = builder.create().await.unwrap();
+        let polls = PollPolicy::default().deadline(Duration::from_secs(3600));
+        let builder = self.client.lora_training_client(MODEL).rank(4).seed(7);
+        let trainer = builder.retry_policy(policy).poll_policy(polls).create().await.unwrap();
         loss_of(&trainer).await;
         trainer
     }
