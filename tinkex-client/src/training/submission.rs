@@ -11,7 +11,9 @@
 use std::sync::Arc;
 
 use tinkex_future::PromiseRef;
-use tinkex_http::{ApiRequest, ApiResponse, CallClass, Delivery, HttpError, Refusal, RetryPolicy};
+use tinkex_http::{
+    ApiRequest, ApiResponse, BackoffGate, CallClass, Delivery, HttpError, Refusal, RetryPolicy,
+};
 use tinkex_types::{ClientKind, Promise};
 use tokio::time::Instant;
 
@@ -148,9 +150,10 @@ fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted }: Identit
 }
 
 /// Sends a request on behalf of `method` until it is accepted or the policy gives up. Pauses that refusals tell of
-/// reach the submitter's observers.
+/// reach the submitter's observers; a 429 closes `window`.
 pub(super) async fn send(
     holder: &Holder,
+    window: &Arc<BackoffGate>,
     request: ApiRequest,
     submitter: Submitter,
     policy: &RetryPolicy,
@@ -158,11 +161,7 @@ pub(super) async fn send(
     is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
 ) -> Result<ApiResponse, HttpError> {
     submitter.row.submitting();
-    let window = match holder.connected() {
-        Some(connection) => Arc::clone(&connection.training.window),
-        None => Arc::default(),
-    };
-    let gate = Arc::new(SubmissionGate::new(window, submitter, is_final));
+    let gate = Arc::new(SubmissionGate::new(Arc::clone(window), submitter, is_final));
     let request = request.class(CallClass::Upload).policy(policy.clone()).gate(Arc::clone(&gate) as _);
     let response = holder.http.send(&on_behalf_of(request, method)).await?;
     gate.accepted();
@@ -205,8 +204,8 @@ impl Call {
         request: ApiRequest,
         is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
     ) -> Result<ApiResponse, HttpError> {
-        let Trainer { holder, submit_policy, .. } = &*self.trainer;
-        send(holder, request, self.submitter(), submit_policy, self.operation.method, is_final).await
+        let Trainer { holder, window, submit_policy, .. } = &*self.trainer;
+        send(holder, window, request, self.submitter(), submit_policy, self.operation.method, is_final).await
     }
 
     pub(super) fn promise(&self, accepted: &Promise) -> PromiseRef {

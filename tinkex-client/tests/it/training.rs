@@ -3,6 +3,7 @@
 mod batches;
 mod creation;
 mod handles;
+mod limits;
 mod order;
 mod queue_states;
 mod recovery;
