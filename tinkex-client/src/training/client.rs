@@ -84,7 +84,9 @@ pub(crate) struct Trainer {
 
 impl TrainingClient {
     pub(super) fn new(trainer: Trainer) -> Self {
-        Self { inner: Arc::new(trainer) }
+        let inner = Arc::new(trainer);
+        inner.holder.register_trainer(&inner);
+        Self { inner }
     }
 
     /// The model in training. Pause lines name it.

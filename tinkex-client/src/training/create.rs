@@ -117,7 +117,7 @@ impl<'a> Creation<'a> {
             model_id,
             base_model: named.or(base_model).unwrap_or_default(),
             info,
-            turns: Turns::new(SequenceState::starting_at(first)),
+            turns: Turns::new(SequenceState::starting_at(first), Arc::clone(&holder.closing)),
             poller,
             poll_places: PollPlaces::new(holder.settings.connection_places.clone()),
             observers,

@@ -8,6 +8,7 @@
 //! | the answer lost, a 5xx or a time-out until the policy gave up | unknown: settled before the next operation |
 //! | 409, and the server expects another id | the server's count is adopted, and the request sent under it |
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tinkex_future::PromiseRef;
@@ -150,7 +151,8 @@ fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted }: Identit
 }
 
 /// Sends a request on behalf of `method` until it is accepted or the policy gives up. Pauses that refusals tell of
-/// reach the submitter's observers; a 429 closes `window`.
+/// reach the submitter's observers; a 429 closes `window`. No attempt is begun once the service is closed and the time
+/// for what was called before is over.
 pub(super) async fn send(
     holder: &Holder,
     window: &Arc<BackoffGate>,
@@ -163,7 +165,8 @@ pub(super) async fn send(
     submitter.row.submitting();
     let gate = Arc::new(SubmissionGate::new(Arc::clone(window), submitter, is_final));
     let request = request.class(CallClass::Upload).policy(policy.clone()).gate(Arc::clone(&gate) as _);
-    let response = holder.http.send(&on_behalf_of(request, method)).await?;
+    let over = pin!(holder.closing.over());
+    let response = holder.http.send_until(&on_behalf_of(request, method), over).await?;
     gate.accepted();
     Ok(response)
 }

@@ -1,6 +1,7 @@
 //! Training: operations in order, over failures, in batches, and what is told of them.
 
 mod batches;
+mod closing;
 mod creation;
 mod handles;
 mod limits;
