@@ -112,6 +112,15 @@ impl Error {
         Self::new(ErrorKind::TaskEnded, ErrorCategory::Unknown, message)
     }
 
+    /// What nobody hears: the handle of an operation was dropped while its result was waited for.
+    pub(crate) fn detached() -> Self {
+        Self::new(
+            ErrorKind::TaskEnded,
+            ErrorCategory::Unknown,
+            "its handle was dropped, so its result is not fetched",
+        )
+    }
+
     pub(crate) fn deadline(after: Duration, request_id: Option<&str>) -> Self {
         let on = request_id.map(|id| format!(" on request {id}")).unwrap_or_default();
         let message = format!("no result within the deadline of {:.1} s{on}", after.as_secs_f64());
@@ -312,12 +321,17 @@ impl From<HttpError> for Error {
             HttpErrorKind::Decode => ErrorKind::Decode,
             HttpErrorKind::Auth => ErrorKind::Auth,
             HttpErrorKind::InvalidRequest => ErrorKind::InvalidInput,
+            // Submissions are given up by closing the service; other calls that are given up have no caller left.
+            HttpErrorKind::Abandoned => ErrorKind::Closed,
             _ => ErrorKind::Connection,
         };
         let status = http.status();
         let mut error = Self::new(kind, http.category(), http.to_string());
         if matches!(status, Some(401)) {
             error.0.message.push_str("; check the API key");
+        }
+        if http.kind() == HttpErrorKind::Abandoned {
+            error.0.message.push_str("; the service was closed");
         }
         error.0.status = status;
         error.0.retry_after = http.retry_after();

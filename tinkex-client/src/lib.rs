@@ -27,6 +27,7 @@
 //! `XDG_CACHE_HOME` and `HOME`.
 
 mod cancellation;
+mod closing;
 mod configuration;
 mod connection_places;
 mod custom_loss;

@@ -109,7 +109,7 @@ async fn submit(
     let output = async {
         let promises = call.submit_batch(state, &forward).await?;
         // Also where nobody waits for the result of the step: the backward pass depends on it.
-        call.poll_batch(promises).await
+        call.while_open(call.poll_batch(promises)).await
     };
     let output =
         output.await.map_err(|error| without_gradient(error.prefixed("forward pass of the custom loss")))?;

@@ -119,7 +119,12 @@ impl ServiceClient {
     /// handles are dropped, but for samples announced by a session poller (see
     /// [`SamplingClient::close`](crate::SamplingClient::close)).
     ///
-    /// Takes 40 s at most. Does nothing where there never was a session, where the server has no such endpoint, or once
+    /// Training operations that were called before are submitted first, those whose handles were dropped included, so a
+    /// last `save_state` need not be awaited to reach the server. They have 30 s from the first call of `close`. What
+    /// still waits then, for its turn or because the server refuses it for now, fails with
+    /// [`Closed`](crate::ErrorKind::Closed), and nothing of this service is submitted any more.
+    ///
+    /// Takes 40 s at most, and up to 30 s more where training operations are waited for. Does nothing where there never was a session, where the server has no such endpoint, or once
     /// it has succeeded; a call that failed or was dropped may be made again.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::{Poller, PromiseRef};
-use tinkex_http::{ApiRequest, RetryPolicy};
+use tinkex_http::{ApiRequest, BackoffGate, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
     ChunkLimits, ClientKind, Datum, ForwardBackwardOutput, Loss, ModelInfo, OptimStepBody, OptimStepResult,
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::call::{self, Call, Operation};
-use super::dispatch::TrainingDispatch;
+use super::dispatch::{PollPlaces, TrainingDispatch};
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
 use super::submission::JsonRequest;
@@ -30,7 +30,7 @@ use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
 ///
 /// Calls are eager: a method has taken its place and started its work when it returns, from whatever thread it is
 /// called. Operations reach the server in the order of the calls, each when the one before was accepted; results are
-/// waited for independently. So a training step needs no `await` in between:
+/// waited for independently, 64 at a time, oldest first. So a training step needs no `await` in between:
 ///
 /// ```no_run
 /// # async fn example(
@@ -51,7 +51,9 @@ use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
 /// # Failures
 ///
 /// An operation that fails does not stop those behind it, and leaves nothing that the server would wait for (PROTOCOL
-/// 12.4). Submissions are repeated until a failure has lasted 30 minutes
+/// 12.4). A server that refuses a submission for now (429) is asked again for as long as it says so; that holds up this
+/// client and its clones, but no other model and no creation of one. Other failures of a submission are repeated until
+/// they have lasted 30 minutes
 /// ([`TrainingClientBuilder::retry_policy`](crate::TrainingClientBuilder::retry_policy)). The error of one that failed
 /// for good says what it has done at the server ([`Error::effect`]), since gradients that were taken in count in the
 /// next optimizer step.
@@ -69,7 +71,10 @@ pub(crate) struct Trainer {
     pub(super) base_model: String,
     pub(crate) turns: Arc<Turns>,
     pub(super) poller: Poller<HttpRetrieve>,
+    pub(super) poll_places: PollPlaces,
     pub(super) observers: Arc<ObserverSet>,
+    /// Closed by a 429 of a submission of this client. The limits that servers name for training are those of a model.
+    pub(super) window: Arc<BackoffGate>,
     pub(super) submit_policy: RetryPolicy,
     pub(super) wire_format: WireFormat,
     pub(crate) chunk_limits: ChunkLimits,
@@ -79,7 +84,9 @@ pub(crate) struct Trainer {
 
 impl TrainingClient {
     pub(super) fn new(trainer: Trainer) -> Self {
-        Self { inner: Arc::new(trainer) }
+        let inner = Arc::new(trainer);
+        inner.holder.register_trainer(&inner);
+        Self { inner }
     }
 
     /// The model in training. Pause lines name it.

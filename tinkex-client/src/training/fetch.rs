@@ -54,6 +54,7 @@ impl Call {
         read: fn(&Payload) -> Result<T, DecodeError>,
     ) -> Result<T, Error> {
         let trainer = &self.trainer;
+        let _place = trainer.poll_places.take().await;
         let request_id = Arc::clone(&promise.request_id);
         let progress: Arc<dyn PollProgress> = Arc::clone(&self.row) as _;
         let retrieve = HttpRetrieve::new(trainer.holder.http.clone(), self.operation.method);

@@ -8,11 +8,14 @@
 //! | the answer lost or unreadable, a 5xx or a time-out to the end | unknown: settled before the next operation |
 //! | 409, and the server expects another id, plausibly | the count is adopted, and the request sent under it |
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::PromiseRef;
-use tinkex_http::{ApiRequest, ApiResponse, CallClass, Delivery, HttpError, Refusal, RetryPolicy};
+use tinkex_http::{
+    ApiRequest, ApiResponse, BackoffGate, CallClass, Delivery, HttpError, Refusal, RetryPolicy,
+};
 use tinkex_types::{ClientKind, Promise};
 use tokio::time::Instant;
 
@@ -180,9 +183,11 @@ fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted, .. }: Ide
 }
 
 /// Sends a request on behalf of `method` until it is accepted or the policy gives up. Pauses that refusals tell of
-/// reach the submitter's observers.
+/// reach the submitter's observers; a 429 closes `window`. No attempt is begun once the service is closed and the time
+/// for what was called before is over.
 pub(super) async fn send(
     holder: &Holder,
+    window: &Arc<BackoffGate>,
     request: ApiRequest,
     submitter: Submitter,
     policy: &RetryPolicy,
@@ -190,13 +195,10 @@ pub(super) async fn send(
     is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
 ) -> Result<ApiResponse, HttpError> {
     submitter.row.submitting();
-    let window = match holder.connected() {
-        Some(connection) => Arc::clone(&connection.training.window),
-        None => Arc::default(),
-    };
-    let gate = Arc::new(SubmissionGate::new(window, submitter, is_final));
+    let gate = Arc::new(SubmissionGate::new(Arc::clone(window), submitter, is_final));
     let request = request.class(CallClass::Upload).policy(policy.clone()).gate(Arc::clone(&gate) as _);
-    let response = holder.http.send(&on_behalf_of(request, method)).await?;
+    let over = pin!(holder.closing.over());
+    let response = holder.http.send_until(&on_behalf_of(request, method), over).await?;
     gate.accepted();
     Ok(response)
 }
@@ -242,9 +244,9 @@ impl Call {
         patience: Patience,
         is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
     ) -> Result<ApiResponse, HttpError> {
-        let Trainer { holder, submit_policy, .. } = &*self.trainer;
+        let Trainer { holder, window, submit_policy, .. } = &*self.trainer;
         let policy = patience.policy(submit_policy);
-        send(holder, request, self.submitter(), &policy, self.operation.method, is_final).await
+        send(holder, window, request, self.submitter(), &policy, self.operation.method, is_final).await
     }
 
     pub(super) fn promise(&self, accepted: &Promise) -> PromiseRef {

@@ -8,9 +8,11 @@ use tinkex_client::{
 };
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Gate, Step};
+use tracing::Level;
 
 use super::{adam, arrivals};
 use crate::harness::{self, example, trainer_of};
+use crate::log_capture::LogCapture;
 
 /// A dropped handle detaches its operation: it reaches the server in its turn, and its result is not fetched.
 #[tokio::test(start_paused = true)]
@@ -43,6 +45,7 @@ async fn dropping_a_handle_detaches_the_operation() {
 /// Dropped while it is polled: the poll ends, and the operation stays what it is.
 #[tokio::test(start_paused = true)]
 async fn dropping_a_polled_handle_ends_the_poll() {
+    let (log, _guard) = LogCapture::start();
     let service = Service::default();
     let (server, client, trainer) = trainer_of(&service).await;
     server.script("retrieve_future", [Step::hang()]).then_behave();
@@ -54,6 +57,10 @@ async fn dropping_a_polled_handle_ends_the_poll() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(client.inflight().is_empty());
     assert_eq!(service.run(trainer.model_id()).unwrap().steps, 1);
+    let said = log.messages(Level::DEBUG).into_iter().filter(|text| text.contains("detached"));
+    let said: Vec<_> = said.collect();
+    assert!(said.len() == 1 && said[0].contains("its handle was dropped"), "{said:?}");
+    assert!(!said[0].contains("runtime"), "{said:?}");
 }
 
 /// Arguments that no server accepts are refused in the call; they take no sequence id and hold nobody up.
@@ -131,7 +138,7 @@ async fn unloading_comes_last() {
     assert_eq!(trainer.unload().await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// Closing the service refuses new operations; those queued go on, as far as the server lets them.
+/// Closing the service refuses new operations; those queued go on, and their results are still to be had.
 #[tokio::test(start_paused = true)]
 async fn closing_the_service_lets_queued_operations_through() {
     let service = Service::default();
@@ -141,11 +148,13 @@ async fn closing_the_service_lets_queued_operations_through() {
     server.script("sessions/*/finish", [Step::json(serde_json::json!({}))]);
     let (first, second) = (trainer.optim_step(adam()), trainer.optim_step(adam()));
     gate.arrived(1).await;
-    client.close(FinishReason::Success).await.unwrap();
+    let closing = tokio::spawn(async move { client.close(FinishReason::Success).await });
+    tokio::task::yield_now().await;
     assert_eq!(trainer.optim_step(adam()).await.unwrap_err().kind(), ErrorKind::Closed);
     gate.open();
     first.await.unwrap();
     second.await.unwrap();
+    closing.await.unwrap().unwrap();
 }
 
 /// F-30: when the runtime goes, every handle ends, queued, submitting or polling; dropping a long queue is no trouble.
