@@ -139,7 +139,7 @@ pub(crate) async fn copy_weights(
 ) -> Result<CopyWeightsResult, Error> {
     const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-tinker-weights-access-token");
     let request = ApiRequest::post_json("copy_weights", "/api/v1/copy_weights", body)?;
-    let mut request = on_behalf_of(request, "RestClient.copy_weights");
+    let mut request = on_behalf_of(request, "ServiceClient.copy_weights");
     if let Some(token) = access_token {
         request = request.header(ACCESS_TOKEN, token);
     }

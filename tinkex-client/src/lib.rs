@@ -55,7 +55,7 @@ pub use error::{Effect, Error, ErrorKind};
 pub use hf_tokenizer::{HfTokenizer, TokenizerName};
 pub use inflight::{InflightRequest, Stage};
 pub use rest::RestClient;
-pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
+pub use sampling::{ModelPath, SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
 pub use training::{
     Checkpoint, CopyWeights, FromStateBuilder, LoadState, SamplerCheckpoint, SamplingSnapshot,

@@ -13,11 +13,12 @@ use tinkex_future::PollPolicy;
 use tinkex_http::{ApiRequest, RetryPolicy};
 use tinkex_types::{
     CreateModelRequest, LoadTarget, LoadWeightsRequest, LoadWeightsResult, LoraConfig, OptimizerConfig,
-    Promise, QueueStateObserver, RequestType, TinkerPath,
+    Promise, QueueStateObserver, RequestType,
 };
 
 use super::client::TrainingClient;
 use super::create::{Creation, Options};
+use super::load::LoadState;
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
 use crate::{Error, endpoints};
@@ -37,7 +38,8 @@ pub struct FromStateBuilder {
 }
 
 impl FromStateBuilder {
-    pub(crate) fn new(holder: Arc<Holder>, path: String, with_optimizer: bool) -> Self {
+    pub(crate) fn new(holder: Arc<Holder>, state: LoadState, with_optimizer: bool) -> Self {
+        let LoadState { path, access_token } = state;
         Self {
             holder,
             path,
@@ -45,7 +47,7 @@ impl FromStateBuilder {
             base_model: None,
             optimizer: None,
             user_metadata: None,
-            weights_access_token: None,
+            weights_access_token: access_token,
             options: Options::default(),
         }
     }
@@ -105,11 +107,10 @@ impl FromStateBuilder {
     /// not. Dropping the future stops the waiting; a model that the server has begun to create lives on.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where the path is not `tinker://`, or an
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where the path is empty, or an
     /// optimizer is given although its state is restored; otherwise what the server says, such as for an unknown
     /// checkpoint.
     pub async fn create(self) -> Result<TrainingClient, Error> {
-        self.path.parse::<TinkerPath>()?;
         self.load_request(String::new(), 0).validate()?;
         let holder = Arc::clone(&self.holder);
         let connection = Box::pin(holder.connection()).await?;

@@ -56,7 +56,7 @@ async fn unusable_settings_are_refused_before_anything_is_sent() {
     }
     let path = "tinker://run/weights/a";
     for builder in [
-        client.training_client_from_state("nowhere"),
+        client.training_client_from_state("  "),
         client.training_client_from_state_with_optimizer(path).optimizer(OptimizerConfig::Dimuon),
     ] {
         assert_eq!(builder.create().await.unwrap_err().kind(), ErrorKind::InvalidInput);
