@@ -9,7 +9,7 @@ use tinkex_types::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
     DynamicConfig, FinishSessionRequest, GetInfoRequest, GetSamplerResponse, Health, HeartbeatRequest,
     JoinSamplingSessionRequest, JoinSamplingSessionResponse, ModelInfo, PROTOCOL_SDK_VERSION,
-    ServerCapabilities, WeightsInfo, WeightsInfoRequest,
+    ServerCapabilities, UnloadModelRequest, WeightsInfo, WeightsInfoRequest,
 };
 
 use crate::Error;
@@ -119,6 +119,20 @@ pub(crate) async fn get_info(
     let body = GetInfoRequest::new(model_id);
     let request = ApiRequest::post_json("get_info", "/api/v1/get_info", &body)?;
     Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
+}
+
+/// Frees a model that nobody will use; one attempt, whose result is not waited for.
+pub(crate) async fn unload_model(
+    http: &HttpClient,
+    model_id: &str,
+    method: &'static str,
+) -> Result<(), Error> {
+    let body = UnloadModelRequest::new(model_id);
+    let request = ApiRequest::post_json("unload_model", "/api/v1/unload_model", &body)?
+        .timeout(CONTROL_TIMEOUT)
+        .policy(RetryPolicy::none());
+    http.send(&on_behalf_of(request, method)).await?;
+    Ok(())
 }
 
 pub(crate) async fn weights_info(
