@@ -61,7 +61,6 @@ impl Batch {
     }
 
     /// How the data is cut.
-    #[allow(dead_code, reason = "for losses computed by the caller")]
     pub(crate) fn chunks(&self) -> &[Range<usize>] {
         &self.chunks
     }

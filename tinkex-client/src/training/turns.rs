@@ -116,7 +116,6 @@ pub(crate) struct Turn {
 impl Turn {
     /// Fails every operation that was called until now and whose turn has not come, without sending it. Later calls
     /// work as usual.
-    #[allow(dead_code, reason = "for losses computed by the caller")]
     pub(crate) fn fail_queued(&self, cause: &Error) {
         let mut desk = self.turns.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = std::mem::take(&mut desk.batch);

@@ -19,4 +19,7 @@ mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 mod training;
+mod training_dialects;
+mod training_interleavings;
+mod training_regressions;
 mod workflow;
