@@ -19,12 +19,11 @@ use super::call::{self, Call, Operation};
 use super::dispatch::{PollPlaces, TrainingDispatch};
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
-use super::submission::JsonRequest;
 use super::turns::{Ticket, Turns};
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
 use crate::retrieve::HttpRetrieve;
-use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
+use crate::{Error, ErrorKind, ModelPath, SamplingClient, SamplingClientBuilder, endpoints};
 
 /// Trains one model. A cheap clone, `Send + Sync`; clones share the model, its order of operations and its pause log.
 ///
@@ -190,17 +189,12 @@ impl TrainingClient {
             return TrainingHandle::refused(invalid);
         }
         let operation = Operation { method: "TrainingClient.optim_step", kind: RequestType::OptimStep };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    let body = OptimStepBody { model_id: &call.trainer.model_id, seq_id, params: &params };
-                    Ok(ApiRequest::post_json("optim_step", "/api/v1/optim_step", &body)?)
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, read_json).await
-        })
+        let model_id = Arc::clone(&self.inner.model_id);
+        let make = move |seq_id| {
+            let body = OptimStepBody { model_id: &model_id, seq_id, params: &params };
+            Ok(ApiRequest::post_json("optim_step", "/api/v1/optim_step", &body)?)
+        };
+        self.json_operation(operation, make, read_json)
     }
 
     /// Frees the model on the server (PROTOCOL 11.3). It is sent when everything called before was accepted; await
@@ -225,12 +219,13 @@ impl TrainingClient {
         })
     }
 
-    /// Creates a sampling client of saved weights, in the session of this client. As
-    /// [`ServiceClient::sampling_client`](crate::ServiceClient::sampling_client), which has options.
+    /// Creates a sampling client of saved weights, a [`SamplerCheckpoint`](crate::SamplerCheckpoint) or a path, in the
+    /// session of this client. As [`ServiceClient::sampling_client`](crate::ServiceClient::sampling_client), which has
+    /// options.
     ///
     /// # Errors
     /// As [`SamplingClientBuilder::create`](crate::SamplingClientBuilder::create).
-    pub async fn create_sampling_client(&self, path: impl Into<String>) -> Result<SamplingClient, Error> {
+    pub async fn create_sampling_client(&self, path: impl Into<ModelPath>) -> Result<SamplingClient, Error> {
         SamplingClientBuilder::new(Arc::clone(&self.inner.holder))
             .on_behalf_of("TrainingClient.create_sampling_client")
             .model_path(path)

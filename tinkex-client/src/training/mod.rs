@@ -15,6 +15,7 @@ mod fetch;
 mod filler;
 mod from_state;
 mod handle;
+mod json_operation;
 mod load;
 mod pass;
 mod save;
