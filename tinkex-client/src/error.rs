@@ -51,7 +51,8 @@ pub enum ErrorKind {
 pub enum Effect {
     /// Nothing: the server took in no part of it.
     Nothing,
-    /// Some chunks of the batch were taken in and count: their gradients are accumulated. The message names them.
+    /// Some chunks of the batch were taken in and count: their gradients are accumulated. Others were refused, or failed
+    /// after they were taken in. The message names those that count.
     Partial,
     /// It was taken in; only its result is missing.
     TakenIn,
