@@ -8,7 +8,7 @@ use tinkex_http::ApiRequest;
 use tinkex_types::{Datum, ForwardBackwardBody, InvalidInput, Loss};
 
 use super::call::Call;
-use super::submission::{Failure, Fate, Identity, Outgoing, submit_once};
+use super::submission::{Failure, Fate, Identity, Outgoing, Patience, submit_once};
 use super::wire_format::{Fit, Form, Trial, may_want_json, refuses_json, wants_no_json};
 use crate::{Error, ErrorKind};
 
@@ -143,6 +143,10 @@ impl Attempt<'_> {
         }
         let unwritten = second.error.kind() == ErrorKind::InvalidInput;
         if in_trouble && (unwritten || second.status().is_some_and(refuses_json)) {
+            if !unwritten && !second.status().is_some_and(wants_no_json) {
+                // JSON was read and its content refused, which protobuf is not likely to change.
+                self.identity.patience = Patience::Brief;
+            }
             return self.go_on(trial, second.after(&first)).await;
         }
         if !in_trouble && second.status().is_some_and(wants_no_json) {

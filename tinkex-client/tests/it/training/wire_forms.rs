@@ -426,3 +426,14 @@ async fn large_requests_are_written_elsewhere() {
         assert_eq!(pass.await.unwrap_err().status(), Some(400));
     }
 }
+
+/// A server that answers every protobuf body with 500 and reads JSON says soon what it has against the first pass.
+#[tokio::test(start_paused = true)]
+async fn a_bad_first_pass_is_told_soon_where_protobuf_always_fails() {
+    let (_server, _client, trainer) = trainer_of(&Service::new(Dialect::hatchery())).await;
+    let begun = Instant::now();
+    let error = trainer.forward_backward(data(), LossFn::Other("unheard of".to_owned())).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(error.to_string().contains("unheard of"), "{error}");
+    step(&trainer).await;
+}

@@ -98,7 +98,7 @@ async fn chunk_2_fails() {
                 (How::InDoubt, true) => Some(0..1024).into_iter().chain(last).collect(),
                 (_, true) if last.is_none() => vec![],
                 (_, true) => Some(0..1024).into_iter().chain(last).collect(),
-                (_, false) => vec![0..1024],
+                (_, false) => std::iter::once(0..1024).collect(),
             };
             match how {
                 How::AtTheServer => assert_eq!(error.kind(), ErrorKind::RequestFailed, "{case}: {error}"),
