@@ -1,4 +1,5 @@
-//! Room for connections: over HTTP/1.1 each sample in flight holds one, and each connection a file descriptor.
+//! Room for connections: over HTTP/1.1 each sample in flight and each poll of a training client holds one, and each
+//! connection a file descriptor.
 //!
 //! Without a bound, a fan-out under the usual limit of 1,024 open files takes the descriptors that heartbeats, `close`
 //! and the rest of the program need. Descriptors belong to the process, so the places do too.
@@ -34,7 +35,7 @@ impl ConnectionPlaces {
         }
         if !TOLD.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "samples wait for connections: the limit of open files leaves room for no more at once; \
+                "requests wait for connections: the limit of open files leaves room for no more at once; \
                  raise it (ulimit -n), or lower max_in_flight"
             );
         }

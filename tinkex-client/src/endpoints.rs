@@ -9,7 +9,7 @@ use tinkex_types::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
     DynamicConfig, FinishSessionRequest, GetInfoRequest, GetSamplerResponse, Health, HeartbeatRequest,
     JoinSamplingSessionRequest, JoinSamplingSessionResponse, ModelInfo, PROTOCOL_SDK_VERSION,
-    ServerCapabilities, WeightsInfo, WeightsInfoRequest,
+    ServerCapabilities, UnloadModelRequest, WeightsInfo, WeightsInfoRequest,
 };
 
 use crate::Error;
@@ -121,6 +121,20 @@ pub(crate) async fn get_info(
     Ok(http.send(&on_behalf_of(request, method)).await?.json()?)
 }
 
+/// Frees a model that nobody will use; one attempt, whose result is not waited for.
+pub(crate) async fn unload_model(
+    http: &HttpClient,
+    model_id: &str,
+    method: &'static str,
+) -> Result<(), Error> {
+    let body = UnloadModelRequest::new(model_id);
+    let request = ApiRequest::post_json("unload_model", "/api/v1/unload_model", &body)?
+        .timeout(CONTROL_TIMEOUT)
+        .policy(RetryPolicy::none());
+    http.send(&on_behalf_of(request, method)).await?;
+    Ok(())
+}
+
 pub(crate) async fn weights_info(
     http: &HttpClient,
     path: &str,
@@ -139,7 +153,7 @@ pub(crate) async fn copy_weights(
 ) -> Result<CopyWeightsResult, Error> {
     const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-tinker-weights-access-token");
     let request = ApiRequest::post_json("copy_weights", "/api/v1/copy_weights", body)?;
-    let mut request = on_behalf_of(request, "RestClient.copy_weights");
+    let mut request = on_behalf_of(request, "ServiceClient.copy_weights");
     if let Some(token) = access_token {
         request = request.header(ACCESS_TOKEN, token);
     }

@@ -51,7 +51,8 @@ pub enum ErrorKind {
 pub enum Effect {
     /// Nothing: the server took in no part of it.
     Nothing,
-    /// Some chunks of the batch were taken in and count: their gradients are accumulated. The message names them.
+    /// Some chunks of the batch were taken in and count: their gradients are accumulated. Others were refused, or failed
+    /// after they were taken in. The message names those that count.
     Partial,
     /// It was taken in; only its result is missing.
     TakenIn,
@@ -110,6 +111,15 @@ impl Error {
         let message = "the task behind the request is gone; the runtime it ran on has shut down; \
                        make a new client inside a running runtime";
         Self::new(ErrorKind::TaskEnded, ErrorCategory::Unknown, message)
+    }
+
+    /// What nobody hears: the handle of an operation was dropped while its result was waited for.
+    pub(crate) fn detached() -> Self {
+        Self::new(
+            ErrorKind::TaskEnded,
+            ErrorCategory::Unknown,
+            "its handle was dropped, so its result is not fetched",
+        )
     }
 
     pub(crate) fn deadline(after: Duration, request_id: Option<&str>) -> Self {
@@ -260,15 +270,17 @@ impl Error {
     }
 
     /// What a failed training operation has done at the server, where that is known to be one of the few things that can
-    /// be said; none for other errors.
+    /// be said; none for other errors. Of anything but [`Effect::Nothing`] the operation must not simply be made again,
+    /// since its gradient or step may count twice; such an error is not [retryable](Self::is_retryable).
     pub fn effect(&self) -> Option<Effect> {
         self.0.effect
     }
 
-    /// Whether the same request may succeed later. The clients have already repeated it as far as their policy
-    /// allows, so wait before trying again.
+    /// Whether the same request may succeed later, and may be made again without harm. The clients have already
+    /// repeated it as far as their policy allows, so wait before trying again. Never of a training operation that was or
+    /// may have been taken in, wholly or in part ([`effect`](Self::effect)).
     pub fn is_retryable(&self) -> bool {
-        self.0.retryable
+        self.0.retryable && matches!(self.0.effect, None | Some(Effect::Nothing))
     }
 
     /// Whether the request or its arguments are at fault: the same request will fail again.
@@ -310,12 +322,17 @@ impl From<HttpError> for Error {
             HttpErrorKind::Decode => ErrorKind::Decode,
             HttpErrorKind::Auth => ErrorKind::Auth,
             HttpErrorKind::InvalidRequest => ErrorKind::InvalidInput,
+            // Submissions are given up by closing the service; other calls that are given up have no caller left.
+            HttpErrorKind::Abandoned => ErrorKind::Closed,
             _ => ErrorKind::Connection,
         };
         let status = http.status();
         let mut error = Self::new(kind, http.category(), http.to_string());
         if matches!(status, Some(401)) {
             error.0.message.push_str("; check the API key");
+        }
+        if http.kind() == HttpErrorKind::Abandoned {
+            error.0.message.push_str("; the service was closed");
         }
         error.0.status = status;
         error.0.retry_after = http.retry_after();

@@ -2,7 +2,6 @@
 //! in flight. PROTOCOL 1 calls it the holder.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use crate::cancellation::CancelQueue;
+use crate::closing::Closing;
 use crate::configuration::{self, DynamicFlags};
 use crate::connection_places::ConnectionPlaces;
 use crate::custom_loss::CustomLosses;
@@ -23,7 +23,7 @@ use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
 use crate::sampling::Sampler;
 use crate::session::{self, Session};
-use crate::training::TrainingDispatch;
+use crate::training::{Trainer, TrainingDispatch};
 use crate::{Error, endpoints};
 
 /// What does not change while a holder lives.
@@ -49,7 +49,9 @@ pub(crate) struct Holder {
     connection: OnceCell<Connection>,
     /// The samplers made from it, so that closing reaches them.
     samplers: Mutex<Vec<Weak<Sampler>>>,
-    closed: AtomicBool,
+    /// The training clients made from it, whose operations are waited for.
+    trainers: Mutex<Vec<Weak<Trainer>>>,
+    pub(crate) closing: Arc<Closing>,
     /// Whether the server has been told of the end; held while it is.
     finished: tokio::sync::Mutex<bool>,
 }
@@ -77,7 +79,8 @@ impl Holder {
             inflight: Arc::default(),
             connection: OnceCell::new(),
             samplers: Mutex::default(),
-            closed: AtomicBool::new(false),
+            trainers: Mutex::default(),
+            closing: Arc::default(),
             finished: tokio::sync::Mutex::new(false),
         })
     }
@@ -149,7 +152,7 @@ impl Holder {
     }
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed("service")) } else { Ok(()) }
+        if self.closing.has_begun() { Err(Error::closed("service")) } else { Ok(()) }
     }
 
     /// Takes note of a sampler, to be closed with the service.
@@ -159,14 +162,21 @@ impl Holder {
         samplers.push(Arc::downgrade(sampler));
     }
 
-    /// Refuses new requests, sends what cancellations are queued and the last acknowledgements, finishes the session,
-    /// and ends its heartbeat and the refresh of its flags (PROTOCOL 10.3). What a call could not finish, because it
+    /// Takes note of a trainer, whose operations are submitted before the service is closed.
+    pub(crate) fn register_trainer(&self, trainer: &Arc<Trainer>) {
+        let mut trainers = self.trainers.lock().unwrap_or_else(PoisonError::into_inner);
+        trainers.retain(|trainer| trainer.strong_count() > 0);
+        trainers.push(Arc::downgrade(trainer));
+    }
+
+    /// Refuses new requests, waits until the training operations called before are submitted or their time is over,
+    /// sends what cancellations are queued and the last acknowledgements, finishes the session, and ends its heartbeat and the refresh of its flags (PROTOCOL 10.3). What a call could not finish, because it
     /// was dropped or the server did not answer, the next one does.
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
         /// How long a connection that is just being made is waited for.
         const CONNECTING_LIMIT: Duration = Duration::from_secs(10);
-        self.closed.store(true, Ordering::Release);
+        self.closing.begin();
         let mut finished = self.finished.lock().await;
         if *finished {
             return Ok(());
@@ -178,6 +188,11 @@ impl Holder {
             Ok(Err(_)) => return Ok(()),
             Err(_) => return Err(Error::still_connecting(CONNECTING_LIMIT)),
         };
+        let trainers: Vec<_> = {
+            let trainers = self.trainers.lock().unwrap_or_else(PoisonError::into_inner);
+            trainers.iter().filter_map(Weak::upgrade).collect()
+        };
+        join_all(trainers.iter().map(|trainer| trainer.turns.finish())).await;
         // They stay in the list, so that a call that is dropped here leaves them to the next one.
         let samplers: Vec<_> = {
             let samplers = self.samplers.lock().unwrap_or_else(PoisonError::into_inner);

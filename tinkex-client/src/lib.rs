@@ -16,8 +16,27 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Making something is a builder that ends in `build()` or `create()`. Doing something is a method that has started
-//! when it returns and gives back a handle: await it for the result, drop it to abandon the work.
+//! Training is the same, with clients of another kind:
+//!
+//! ```no_run
+//! use tinkex_client::{AdamParams, Datum, LossFn, ServiceClient};
+//!
+//! # async fn example(service: ServiceClient) -> Result<(), tinkex_client::Error> {
+//! let trainer = service.lora_training_client("Qwen/Qwen3-8B").rank(32).create().await?;
+//! let datum = Datum::new(vec![9707, 11]).target_tokens([11, 1879]).weights([1.0, 1.0]);
+//! let pass = trainer.forward_backward(vec![datum], LossFn::CrossEntropy); // on its way
+//! let update = trainer.optim_step(AdamParams::new(1e-4)); // on its way, behind it
+//! println!("loss {:?}", pass.await?.loss());
+//! update.await?;
+//! let sampler = trainer.save_weights_and_get_sampling_client().await?;
+//! # drop(sampler); Ok(()) }
+//! ```
+//!
+//! Clients are made by builders that end in `build()` or `create()`. Sampling and training are *eager*: the method has
+//! started the work when it returns, and gives back a handle to await. What dropping the handle means differs: a
+//! [`SampleHandle`] abandons its sample, while a [`TrainingHandle`] only lets go of the result, and the operation still
+//! reaches the server in its turn. `async` methods, such as `create()`, [`ServiceClient::create_custom_loss`],
+//! [`ServiceClient::copy_weights`] and [`ServiceClient::close`], do nothing until they are awaited.
 //!
 //! # Environment
 //!
@@ -27,6 +46,7 @@
 //! `XDG_CACHE_HOME` and `HOME`.
 
 mod cancellation;
+mod closing;
 mod configuration;
 mod connection_places;
 mod custom_loss;
@@ -55,7 +75,7 @@ pub use error::{Effect, Error, ErrorKind};
 pub use hf_tokenizer::{HfTokenizer, TokenizerName};
 pub use inflight::{InflightRequest, Stage};
 pub use rest::RestClient;
-pub use sampling::{SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
+pub use sampling::{ModelPath, SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
 pub use training::{
     Checkpoint, CopyWeights, FromStateBuilder, LoadState, SamplerCheckpoint, SamplingSnapshot,

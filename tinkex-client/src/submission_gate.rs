@@ -96,19 +96,41 @@ fn read_pause(body: &[u8]) -> Option<Pause> {
     pause.queue_state.as_ref().is_some_and(|state| !state.trim().is_empty()).then_some(pause)
 }
 
-/// The sequence id that a server which insists on an order names in its refusal ("expected 5").
+/// The sequence id that a server which insists on an order names in its refusal: "expected seq_id 5", or "expected 5,
+/// got 3". Names and counts of other things that happen to stand beside the word are none.
 pub(crate) fn expected_seq_id(body: &[u8]) -> Option<u64> {
-    const WORD: &str = "expected";
     let text = std::str::from_utf8(body).ok()?.to_ascii_lowercase();
-    let after = &text[text.find(WORD)? + WORD.len()..];
-    let digits = after.find(|c: char| c.is_ascii_digit())?;
-    // Only a few characters may stand between, such as " seq_id " or ": ".
-    if digits > 16 {
+    text.match_indices("expected").find_map(|(at, word)| {
+        let inside_a_word = text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
+        if inside_a_word { None } else { number_after(&text[at + word.len()..]) }
+    })
+}
+
+/// The sequence id in what follows the word "expected".
+fn number_after(text: &str) -> Option<u64> {
+    const OF_SEQUENCES: [&str; 3] = ["seq", "seqid", "sequence"];
+    const BETWEEN: [&str; 8] = ["id", "number", "next", "the", "is", "was", "to", "be"];
+    let (between, number) = text.split_at(text.find(|c: char| c.is_ascii_digit())?);
+    if !between.ends_with(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '"' | '\'' | '#' | '(')) {
         return None;
     }
-    let number = &after[digits..];
-    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-    number[..end].parse().ok()
+    let words = || between.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let of_sequences = |word: &str| OF_SEQUENCES.contains(&word);
+    if !words().all(|word| of_sequences(word) || BETWEEN.contains(&word)) {
+        return None;
+    }
+    let (number, after) = number.split_at(number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len()));
+    let goes_on = after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'))
+        || after.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    (!goes_on && (words().any(of_sequences) || ends_there(after))).then(|| number.parse().ok()).flatten()
+}
+
+/// Whether the number before `text` counts nothing: the sentence is over, or goes on with what came instead.
+fn ends_there(text: &str) -> bool {
+    let instead = text.trim_start_matches([',', ';', ' ', '(']);
+    let over = text.trim_end().trim_end_matches(['"', '\'', '}', ']', ')', '.', '!']).is_empty();
+    over || text.starts_with("\",")
+        || ["got", "but ", "received", "not "].iter().any(|word| instead.starts_with(word))
 }
 
 #[cfg(test)]
@@ -120,6 +142,19 @@ mod tests {
         for (body, expected) in [
             (&b"{\"detail\":\"Sequence conflict: expected 5, got 3\"}"[..], Some(5)),
             (b"Expected seq_id: 12", Some(12)),
+            (b"sequence conflict on tsm-1: expected 7, got 9", Some(7)),
+            (b"{\"error\":\"Expected 4 but got 3\"}", Some(4)),
+            (b"{\"expected_seq_id\": 8}", Some(8)),
+            (b"{\"detail\":\"expected 5\",\"code\":\"conflict\"}", Some(5)),
+            (b"out of order: the server expected the next sequence number 6.", Some(6)),
+            (b"an unexpected 5 of them; expected seq_id 6, got 7", Some(6)),
+            (b"unexpected 5 of them", None),
+            (b"{\"detail\":\"checkpoint expected_return_12 exists\"}", None),
+            (b"checkpoint expected_12 of sequence a exists", None),
+            (b"checkpoint expected-12 exists", None),
+            (b"expected 3 datasets, got 4", None),
+            (b"expected 3.5 of a sequence", None),
+            (b"expected rank 8, got 4", None),
             (b"expected something else entirely, 7 of them", None),
             (b"expected 99999999999999999999999", None),
             (b"conflict", None),

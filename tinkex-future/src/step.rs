@@ -143,12 +143,12 @@ impl PollState {
         self.polls = self.polls.saturating_add(1);
     }
 
-    /// True while the last answer was a failure to be got over.
     /// How long every poll has run into the client's own timeout.
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// True while the last answer was a failure to be got over.
     pub(crate) fn is_failing(&self) -> bool {
         self.server_errors > 0 || self.setbacks > 0
     }

@@ -43,7 +43,7 @@ impl ForwardBackwardBody<'_> {
         self.validate()?;
         let seq_id = i32::try_from(self.seq_id)
             .map_err(|_| InvalidInput::new("seq_id", format!("must fit 31 bits, not be {}", self.seq_id)))?;
-        self.data.iter().try_for_each(fits_protobuf)?;
+        self.data.iter().try_for_each(Datum::check_protobuf)?;
         Ok(ProtobufWriter::write(|out| {
             out.text(1, self.model_id);
             out.int(2, seq_id.into());
@@ -92,7 +92,7 @@ impl ForwardBackwardBody<'_> {
             forward_input: Option<Input<'a>>,
         }
         self.validate()?;
-        self.data.iter().try_for_each(fits_json)?;
+        self.data.iter().try_for_each(Datum::check_json)?;
         let sparse = self.data.iter().any(|datum| datum.loss_fn_inputs.values().any(|t| t.csr().is_some()));
         let dense =
             if sparse { self.data.iter().map(dense).collect::<Result<Vec<_>, _>>()? } else { Vec::new() };
@@ -109,35 +109,54 @@ impl ForwardBackwardBody<'_> {
     }
 }
 
-fn fits_protobuf(datum: &Datum) -> Result<(), InvalidInput> {
-    const FIELD: &str = "model_input";
-    for chunk in datum.model_input.chunks() {
-        match chunk {
-            Chunk::ImageAssetPointer(_) => {
-                let problem = "must not refer to an image asset: the protobuf form has none";
-                return Err(InvalidInput::new(FIELD, problem));
+/// What the two forms of a training request can say.
+impl Datum {
+    /// Checks that a protobuf request can say this example.
+    ///
+    /// # Errors
+    /// Where it refers to an image asset, which the protobuf form has none of, or a number does not fit the wire.
+    pub fn check_protobuf(&self) -> Result<(), InvalidInput> {
+        const FIELD: &str = "model_input";
+        for chunk in self.model_input.chunks() {
+            match chunk {
+                Chunk::ImageAssetPointer(_) => {
+                    let problem = "must not refer to an image asset: the protobuf form has none";
+                    return Err(InvalidInput::new(FIELD, problem));
+                }
+                Chunk::Image(image) if image.expected_tokens.is_some_and(|n| i32::try_from(n).is_err()) => {
+                    return Err(InvalidInput::new(FIELD, "must expect less than 2^31 tokens of an image"));
+                }
+                _ => {}
             }
-            Chunk::Image(image) if image.expected_tokens.is_some_and(|n| i32::try_from(n).is_err()) => {
-                return Err(InvalidInput::new(FIELD, "must expect less than 2^31 tokens of an image"));
-            }
-            _ => {}
         }
+        let dimensions = self.loss_fn_inputs.values().flat_map(|tensor| tensor.shape().unwrap_or_default());
+        if dimensions.into_iter().any(|n| i64::try_from(*n).is_err()) {
+            return Err(InvalidInput::new("loss_fn_inputs", "must have dimensions of less than 2^63"));
+        }
+        Ok(())
     }
-    let dimensions = datum.loss_fn_inputs.values().flat_map(|tensor| tensor.shape().unwrap_or_default());
-    if dimensions.into_iter().any(|n| i64::try_from(*n).is_err()) {
-        return Err(InvalidInput::new("loss_fn_inputs", "must have dimensions of less than 2^63"));
-    }
-    Ok(())
-}
 
-fn fits_json(datum: &Datum) -> Result<(), InvalidInput> {
-    for (name, tensor) in &datum.loss_fn_inputs {
-        if tensor.as_float32().is_some_and(|values| values.iter().any(|v| !v.is_finite())) {
-            let problem = format!("must be finite in a JSON request, but `{name}` is not");
-            return Err(InvalidInput::new("loss_fn_inputs", problem));
+    /// Checks that a JSON request can say the numbers of this example.
+    ///
+    /// # Errors
+    /// Where a float is not finite.
+    pub fn check_json(&self) -> Result<(), InvalidInput> {
+        for (name, tensor) in &self.loss_fn_inputs {
+            if tensor.as_float32().is_some_and(|values| values.iter().any(|v| !v.is_finite())) {
+                let problem = format!("must be finite in a JSON request, but `{name}` is not");
+                return Err(InvalidInput::new("loss_fn_inputs", problem));
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether a JSON request says the example as it is: without provenance, which is left out there, and without
+    /// sparse tensors, which are written dense.
+    pub fn is_whole_in_json(&self) -> bool {
+        self.model_input_spans.is_empty()
+            && self.loss_fn_input_spans.is_empty()
+            && self.loss_fn_inputs.values().all(|tensor| tensor.csr().is_none())
+    }
 }
 
 fn dense(datum: &Datum) -> Result<Datum, InvalidInput> {

@@ -61,12 +61,8 @@ impl FromStr for TinkerPath {
     type Err = InvalidInput;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem = || {
-            InvalidInput::new(
-                "model path",
-                format!("must look like tinker://RUN/sampler_weights/NAME, not {text:?}"),
-            )
-        };
+        let problem =
+            || InvalidInput::new("path", format!("must look like tinker://RUN/KIND/NAME, not {text:?}"));
         let rest = text.strip_prefix(Self::SCHEME).ok_or_else(problem)?;
         if rest.split('/').any(|segment| segment.trim().is_empty()) {
             return Err(problem());
@@ -110,7 +106,7 @@ mod tests {
             "tinker://r/w/",
         ] {
             let error = text.parse::<TinkerPath>().unwrap_err().to_string();
-            assert!(error.contains("tinker://RUN/sampler_weights/NAME"), "{text}: {error}");
+            assert!(error.contains("tinker://RUN/KIND/NAME"), "{text}: {error}");
         }
     }
 }

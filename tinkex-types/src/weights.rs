@@ -287,7 +287,7 @@ pub enum LoadTarget {
 }
 
 /// The body of `POST /api/v1/load_weights` (PROTOCOL 14).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename = "load_weights")]
 pub struct LoadWeightsRequest {
     /// Which model is filled.
@@ -297,9 +297,20 @@ pub struct LoadWeightsRequest {
     pub path: String,
     /// Restore the optimizer state too.
     pub optimizer: bool,
-    /// Permission to read weights of somebody else.
+    /// Permission to read weights of somebody else. It is never printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_access_token: Option<String>,
+}
+
+/// Leaves the token out.
+impl fmt::Debug for LoadWeightsRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadWeightsRequest")
+            .field("target", &self.target)
+            .field("path", &self.path)
+            .field("optimizer", &self.optimizer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LoadWeightsRequest {

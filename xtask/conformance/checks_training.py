@@ -279,7 +279,7 @@ def clipped(lab: Lab) -> None:
         return evaluate(client), update.metrics or {}
 
     plain, metrics = after()
-    norm = metrics["grad_norm"]
+    norm = metrics["grad_norm:mean"]
     expect(norm > 0, f"the gradient's norm is {norm}")
     # These steps are proportional to gradient and learning rate, so half of either is the same.
     half, _ = after(learning_rate=GENTLE.learning_rate / 2)

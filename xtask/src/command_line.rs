@@ -6,7 +6,7 @@ use crate::table;
 const COMMANDS: &[[&str; 2]] = &[
     [
         "test [--suite SUITE]",
-        "run every test and doctest; SUITE is unit, concurrency, error-recovery or golden",
+        "run every test and doctest; SUITE is unit, concurrency, error-recovery, training or golden",
     ],
     [
         "demo [-- ARGS]",
@@ -65,16 +65,19 @@ pub(crate) enum Suite {
     Concurrency,
     /// Retries, pauses, the HTTP layer and the poller.
     ErrorRecovery,
+    /// Training, custom losses, the learner, and the loops of the examples.
+    Training,
     /// Recorded traffic and vectors.
     Golden,
 }
 
 impl Suite {
     /// Every suite with the name it has on the command line.
-    const NAMES: [(&'static str, Suite); 4] = [
+    const NAMES: [(&'static str, Suite); 5] = [
         ("unit", Suite::Unit),
         ("concurrency", Suite::Concurrency),
         ("error-recovery", Suite::ErrorRecovery),
+        ("training", Suite::Training),
         ("golden", Suite::Golden),
     ];
 
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn an_unknown_suite_names_the_known_ones() {
         let message = parsed("test --suite slow").unwrap_err();
-        for name in ["slow", "unit", "concurrency", "error-recovery", "golden"] {
+        for name in ["slow", "unit", "concurrency", "error-recovery", "training", "golden"] {
             assert!(message.contains(name), "{message}");
         }
     }

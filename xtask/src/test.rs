@@ -114,10 +114,16 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
             workspace_run("doctests", &["--doc"], &[]),
         ],
         Some(Suite::Concurrency) => {
-            vec![client_run("concurrency", &["concurrency::", "cancellation::", "soak::"])]
+            vec![client_run(
+                "concurrency",
+                &["concurrency::", "cancellation::", "soak::", "training_interleavings::"],
+            )]
         }
         Some(Suite::ErrorRecovery) => vec![
-            client_run("error recovery", &["error_recovery::", "queue_states::"]),
+            client_run(
+                "error recovery",
+                &["error_recovery::", "queue_states::", "training::recovery", "training_regressions::"],
+            ),
             Run {
                 label: "HTTP layer",
                 arguments: cargo_test(&["-p", "tinkex-http", "--test", "it"], CLIENT_FEATURES, &[]),
@@ -125,6 +131,23 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
             Run {
                 label: "poller",
                 arguments: vec!["test", "--locked", "-p", "tinkex-future", "--test", "it"],
+            },
+        ],
+        Some(Suite::Training) => vec![
+            client_run("training", &["training", "custom_loss", "examples::"]),
+            Run {
+                label: "fake service",
+                arguments: vec![
+                    "test",
+                    "--locked",
+                    "-p",
+                    "tinkex-testkit",
+                    "--test",
+                    "service",
+                    "--",
+                    "training",
+                    "learner",
+                ],
             },
         ],
         Some(Suite::Golden) => vec![workspace_run("golden", &["--no-fail-fast", "--tests"], &["golden"])],
@@ -179,13 +202,16 @@ mod tests {
             Some(Suite::Unit),
             Some(Suite::Concurrency),
             Some(Suite::ErrorRecovery),
+            Some(Suite::Training),
             Some(Suite::Golden),
         ];
         for run in all.into_iter().flat_map(plan) {
             let line = run.arguments.join(" ");
             assert!(line.contains("--locked"), "{line}");
             assert!(!line.contains("rustls"), "{line}");
-            assert!(line.contains("--no-default-features") || line.contains("tinkex-future"), "{line}");
+            // These two have no features.
+            let featureless = ["tinkex-future", "tinkex-testkit"].iter().any(|name| line.contains(name));
+            assert!(line.contains("--no-default-features") || featureless, "{line}");
         }
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn until_stop(
     // A save takes its turn behind the steps before it, so it would need no await between; and it holds the weights
     // *and* what the optimizer remembers, which a checkpoint for sampling does not.
     let saved = trainer.save_state("halfway").await?;
-    Ok((losses, saved.path.to_string()))
+    Ok((losses, saved.path))
 }
 
 /// Goes on from a checkpoint, in a new process or on another machine.

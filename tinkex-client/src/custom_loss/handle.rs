@@ -81,14 +81,10 @@ impl fmt::Debug for CustomLossHandle {
     }
 }
 
-/// A graph, evaluated here.
+/// A graph, evaluated here. Whether it fits the data has been checked, wherever it is evaluated.
 pub(super) struct EvaluatedHere(pub(super) Arc<CustomLoss>);
 
 impl CustomLossFn for EvaluatedHere {
-    fn check(&self, data: &[Datum]) -> Result<(), InvalidInput> {
-        self.0.check_data(data)
-    }
-
     fn evaluate(self, data: &[Datum], logprobs: &[Logprobs<'_>]) -> Result<CustomLossOutput, BoxError> {
         let values: Vec<_> = logprobs.iter().map(Logprobs::values).collect();
         let outcome = self.0.evaluate_data(data, &values)?;

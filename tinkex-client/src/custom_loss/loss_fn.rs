@@ -30,7 +30,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// # Ok::<(), BoxError>(())
 /// ```
 pub trait CustomLossFn: Sized + Send + 'static {
-    /// Looks at the data before anything is sent. By default all are fine.
+    /// Looks at the data before anything is sent. By default all are fine. It runs in the call, on the caller's thread:
+    /// see whether what the loss needs is there, and leave its values to [`evaluate`](Self::evaluate).
     ///
     /// # Errors
     /// Where the loss lacks something in them.

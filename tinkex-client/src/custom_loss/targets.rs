@@ -23,13 +23,17 @@ pub(super) fn missing(n: usize, name: &str) -> InvalidInput {
 /// How many target tokens datum `n` has, those included that a sparse tensor does not store.
 pub(super) fn count(datum: &Datum, n: usize) -> Result<usize, InvalidInput> {
     let targets = of(datum, n)?;
-    let count = match (targets.csr(), targets.shape()) {
+    length(targets).ok_or_else(|| {
+        InvalidInput::new("data", format!("hold in datum {n} too many target tokens: {:?}", targets.shape()))
+    })
+}
+
+/// How many values a tensor stands for; none where that is more than can be believed.
+pub(super) fn length(tensor: &TensorData) -> Option<usize> {
+    match (tensor.csr(), tensor.shape()) {
         (Some(_), Some(shape)) => shape.iter().try_fold(1usize, |count, length| {
             count.checked_mul(usize::try_from(*length).ok()?).filter(|count| *count <= MOST)
         }),
-        _ => Some(targets.values().len()),
-    };
-    count.ok_or_else(|| {
-        InvalidInput::new("data", format!("hold in datum {n} too many target tokens: {:?}", targets.shape()))
-    })
+        _ => Some(tensor.values().len()),
+    }
 }

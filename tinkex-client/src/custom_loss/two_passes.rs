@@ -42,10 +42,11 @@ impl TrainingClient {
     /// [`CustomLoss`](crate::ErrorKind::CustomLoss) where the loss fails, panics, or returns gradients that are not
     /// finite or do not fit. Otherwise as [`forward_backward`](Self::forward_backward).
     ///
-    /// If the step fails before its backward pass has been accepted, the operations that were called behind it in the
-    /// meantime fail as [`Poisoned`](crate::ErrorKind::Poisoned), and nothing is sent for them: an optimizer step would
-    /// miss this gradient. Operations that are called later work as usual. (In the reference SDK the client is of no use
-    /// from then on, PROTOCOL 13.2.)
+    /// If a step of two passes fails before its backward pass has been accepted, the operations that were called behind
+    /// it in the meantime fail as [`Poisoned`](crate::ErrorKind::Poisoned), and nothing is sent for them: an optimizer
+    /// step would miss this gradient. Operations that are called later work as usual. (In the reference SDK the client is
+    /// of no use from then on, PROTOCOL 13.2.) What is refused at the call poisons nothing, as nothing is behind it yet;
+    /// nor does a loss that the server computes, which fails like any other pass.
     pub fn forward_backward_custom(
         &self,
         data: impl Into<Vec<Datum>>,
@@ -109,7 +110,7 @@ async fn submit(
     let output = async {
         let promises = call.submit_batch(state, &forward).await?;
         // Also where nobody waits for the result of the step: the backward pass depends on it.
-        call.poll_batch(promises).await
+        call.while_open(call.poll_batch(promises)).await
     };
     let output =
         output.await.map_err(|error| without_gradient(error.prefixed("forward pass of the custom loss")))?;

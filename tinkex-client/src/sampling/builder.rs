@@ -8,11 +8,11 @@ use tinkex_future::{PollPolicy, SessionPoller};
 use tinkex_http::RetryPolicy;
 use tinkex_types::{
     ClientKind, CreateSamplingSessionRequest, InvalidInput, QueueStateObserver, SAMPLER_BLOCK, SamplerHandle,
-    TinkerPath,
 };
 use tokio::sync::Semaphore;
 
 use super::client::{Sampler, SamplingClient};
+use super::model_path::ModelPath;
 use super::sequence::SequenceIds;
 use crate::holder::{Connection, Holder};
 use crate::retrieve::{self, HttpRetrieveMany};
@@ -30,6 +30,7 @@ pub(crate) struct SamplerOptions {
     pub(crate) retry_policy: Option<RetryPolicy>,
     pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) observers: Vec<Arc<dyn QueueStateObserver>>,
+    pub(crate) record_stability_info: bool,
 }
 
 /// Builds a [`SamplingClient`], from a base model or from a `tinker://` path (PROTOCOL 15.1, 15.7).
@@ -37,9 +38,8 @@ pub(crate) struct SamplerOptions {
 pub struct SamplingClientBuilder {
     holder: Arc<Holder>,
     base_model: Option<String>,
-    model_path: Option<String>,
+    model_path: Option<ModelPath>,
     options: SamplerOptions,
-    record_stability_info: bool,
     /// The public method on whose behalf the client is created (PROTOCOL 5.1).
     method: &'static str,
 }
@@ -55,7 +55,6 @@ impl SamplingClientBuilder {
             base_model: None,
             model_path: None,
             options,
-            record_stability_info: false,
             method: "ServiceClient.create_sampling_client",
         }
     }
@@ -72,9 +71,10 @@ impl SamplingClientBuilder {
         self
     }
 
-    /// Samples from saved weights, such as `tinker://RUN/sampler_weights/NAME`.
+    /// Samples from saved weights: a [`SamplerCheckpoint`](crate::SamplerCheckpoint), or a path such as
+    /// `tinker://RUN/sampler_weights/NAME`.
     #[must_use]
-    pub fn model_path(mut self, path: impl Into<String>) -> Self {
+    pub fn model_path(mut self, path: impl Into<ModelPath>) -> Self {
         self.model_path = Some(path.into());
         self
     }
@@ -108,11 +108,18 @@ impl SamplingClientBuilder {
         self
     }
 
+    /// Asks for stability records with every sample; they come with the sequences of the results. Default no.
+    #[must_use]
+    pub fn record_stability_info(mut self, record: bool) -> Self {
+        self.options.record_stability_info = record;
+        self
+    }
+
     /// Creates the sampling session. Connects first, where the service client has not.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, a path that
-    /// is not `tinker://`, or a limit of 0; otherwise what the server says, such as for an unknown base model.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, text that is
+    /// not a `tinker://` path, or a limit of 0; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<SamplingClient, Error> {
         let base_model = self.base_model.as_deref().map(str::trim);
         if base_model.is_none() && self.model_path.is_none() {
@@ -125,7 +132,7 @@ impl SamplingClientBuilder {
             return Err(InvalidInput::new("max_in_flight", "must be at least 1").into());
         }
         if let Some(path) = &self.model_path {
-            path.parse::<TinkerPath>()?;
+            path.check()?;
         }
         let holder = Arc::clone(&self.holder);
         let connection = Box::pin(holder.connection()).await?;
@@ -133,7 +140,7 @@ impl SamplingClientBuilder {
             session_id: connection.session.id().to_string(),
             sampling_session_seq_id: connection.session.draw_sampling_session_seq_id(),
             base_model: base_model.map(str::to_owned),
-            model_path: self.model_path.clone(),
+            model_path: self.model_path.clone().map(ModelPath::into_text),
             kind: "create_sampling_session",
         };
         let created = endpoints::create_sampling_session(&holder.http, &request, self.method).await?;
@@ -156,7 +163,7 @@ impl SamplingClientBuilder {
         base_model: String,
         clone_id: u64,
     ) -> SamplingClient {
-        let Self { holder, options, record_stability_info, .. } = self;
+        let Self { holder, options, .. } = self;
         let settings = &holder.settings;
         let config = &connection.config;
         let fresh = settings.observers.for_another_client();
@@ -204,7 +211,7 @@ impl SamplingClientBuilder {
             observers,
             in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
             submit_policy,
-            record_stability_info,
+            record_stability_info: options.record_stability_info,
             closed: AtomicBool::new(false),
             resubmissions,
             holder,
@@ -222,7 +229,7 @@ pub(crate) async fn open(holder: Arc<Holder>, handle: &SamplerHandle) -> Result<
         fastrand::u64(1..=SAMPLER_BLOCK)
     };
     let mut builder = SamplingClientBuilder::new(Arc::clone(&holder));
-    builder.record_stability_info = handle.record_stability_info;
+    builder.options.record_stability_info = handle.record_stability_info;
     let id = handle.sampling_session_id.as_str().into();
     Ok(builder.assemble(connection, id, handle.base_model.clone(), clone_id))
 }

@@ -4,6 +4,7 @@ mod builder;
 mod client;
 mod handle;
 mod lifecycle;
+mod model_path;
 mod result;
 mod sequence;
 
@@ -12,4 +13,5 @@ pub(crate) use builder::{SamplerOptions, open};
 pub(crate) use client::Sampler;
 pub use client::{SampleOptions, SamplingClient};
 pub use handle::SampleHandle;
+pub use model_path::ModelPath;
 pub(crate) use sequence::SequenceIds;

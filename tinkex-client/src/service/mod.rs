@@ -5,11 +5,11 @@ mod builder;
 use std::sync::Arc;
 
 pub use builder::ServiceClientBuilder;
-use tinkex_types::{DecodeError, FinishReason, ServerCapabilities, TinkerPath};
+use tinkex_types::{FinishReason, ServerCapabilities};
 
 use crate::holder::Holder;
 use crate::{
-    CopyWeights, Error, FromStateBuilder, InflightRequest, RestClient, SamplingClientBuilder,
+    CopyWeights, Error, FromStateBuilder, InflightRequest, LoadState, RestClient, SamplingClientBuilder,
     TrainingClientBuilder, endpoints,
 };
 
@@ -55,14 +55,14 @@ impl ServiceClient {
 
     /// Starts a builder of a training client that goes on from the weights of a checkpoint; the optimizer begins anew
     /// (PROTOCOL 14).
-    pub fn training_client_from_state(&self, path: impl Into<String>) -> FromStateBuilder {
-        FromStateBuilder::new(Arc::clone(&self.holder), path.into(), false)
+    pub fn training_client_from_state(&self, state: impl Into<LoadState>) -> FromStateBuilder {
+        FromStateBuilder::new(Arc::clone(&self.holder), state.into(), false)
     }
 
     /// Starts a builder of a training client that goes on from a checkpoint, the optimizer's state included (PROTOCOL
     /// 14).
-    pub fn training_client_from_state_with_optimizer(&self, path: impl Into<String>) -> FromStateBuilder {
-        FromStateBuilder::new(Arc::clone(&self.holder), path.into(), true)
+    pub fn training_client_from_state_with_optimizer(&self, state: impl Into<LoadState>) -> FromStateBuilder {
+        FromStateBuilder::new(Arc::clone(&self.holder), state.into(), true)
     }
 
     /// Copies a checkpoint into a project, by default the one of this client, and gives the path of the copy (PROTOCOL
@@ -71,12 +71,11 @@ impl ServiceClient {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no project or the life is
     /// out of range; otherwise what the server says.
-    pub async fn copy_weights(&self, copy: impl Into<CopyWeights>) -> Result<TinkerPath, Error> {
+    pub async fn copy_weights(&self, copy: impl Into<CopyWeights>) -> Result<String, Error> {
         self.holder.check_open()?;
         let project = self.holder.settings.session_request.project_id.as_deref();
         let (request, token) = copy.into().request(project)?;
-        let copied = endpoints::copy_weights(&self.holder.http, &request, token).await?;
-        copied.tinker_path.parse().map_err(|e| DecodeError::new("the path of the copy", e).into())
+        Ok(endpoints::copy_weights(&self.holder.http, &request, token).await?.tinker_path)
     }
 
     /// A client of the REST part of the API. It needs no session.
@@ -119,7 +118,12 @@ impl ServiceClient {
     /// handles are dropped, but for samples announced by a session poller (see
     /// [`SamplingClient::close`](crate::SamplingClient::close)).
     ///
-    /// Takes 40 s at most. Does nothing where there never was a session, where the server has no such endpoint, or once
+    /// Training operations that were called before are submitted first, those whose handles were dropped included, so a
+    /// last `save_state` need not be awaited to reach the server. They have 30 s from the first call of `close`. What
+    /// still waits then, for its turn or because the server refuses it for now, fails with
+    /// [`Closed`](crate::ErrorKind::Closed), and nothing of this service is submitted any more.
+    ///
+    /// Takes 40 s at most, and up to 30 s more where training operations are waited for. Does nothing where there never was a session, where the server has no such endpoint, or once
     /// it has succeeded; a call that failed or was dropped may be made again.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 //! Where the server takes chunks in any order, all but the first go out at once and the first, the gate chunk, follows
 //! when they are accepted: the server holds the others back until it comes. If one of them fails for good, the gate
 //! chunk is sent all the same, so that what was taken in is executed, and ids without a chunk are filled within the
-//! turn. If none was taken in, nothing more is sent: the batch fails as a whole. Elsewhere chunks go one after the other,
-//! and after a failure no further one is sent.
+//! turn; in an outage with a few attempts only, since the next turn fills them as well. If none was taken in, nothing
+//! more is sent: the batch fails as a whole. Elsewhere chunks go one after the other, and after a failure no further one
+//! is sent.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -14,9 +15,11 @@ use tinkex_future::PromiseRef;
 use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, chunk_ranges};
 
 use super::call::Call;
+use super::client::Trainer;
 use super::pass::Pass;
 use super::sequence::SequenceState;
-use super::submission::{Failure, Identity, Outgoing as _};
+use super::submission::{Failure, Identity, Outgoing as _, Patience};
+use super::wire_format::Fit;
 use crate::{Effect, Error};
 
 /// Checked data, cut into chunks.
@@ -65,27 +68,31 @@ impl Batch {
         &self.chunks
     }
 
-    fn pass(&self, chunk: usize) -> Pass<'_> {
+    fn pass(&self, chunk: usize, fit: Fit) -> Pass<'_> {
         let data = self.chunks.get(chunk).and_then(|range| self.data.get(range.clone())).unwrap_or_default();
         let bytes = data.iter().map(Datum::estimated_bytes).fold(0, u64::saturating_add);
-        Pass { data, loss: &self.loss, forward_only: self.forward_only, bytes }
+        Pass { data, loss: &self.loss, forward_only: self.forward_only, bytes, fit }
     }
 }
 
 /// What became of the chunks of a batch.
 struct Chunks<'a> {
     batch: &'a Batch,
+    /// In which forms the whole of it can be sent.
+    fit: Fit,
     promises: Vec<Option<PromiseRef>>,
     /// The first failure, with its chunk.
     failure: Option<(usize, Failure)>,
     /// Chunks that may have been taken in all the same.
     doubtful: Vec<usize>,
+    /// How long what is left may take: little, once a chunk has taken all that the policy allows.
+    patience: Patience,
 }
 
 impl<'a> Chunks<'a> {
-    fn of(batch: &'a Batch) -> Self {
+    fn of(batch: &'a Batch, fit: Fit) -> Self {
         let promises = batch.chunks.iter().map(|_| None).collect();
-        Self { batch, promises, failure: None, doubtful: Vec::new() }
+        Self { batch, fit, promises, failure: None, doubtful: Vec::new(), patience: Patience::Full }
     }
 
     fn note(&mut self, chunk: usize, outcome: Result<PromiseRef, Failure>) {
@@ -98,6 +105,9 @@ impl<'a> Chunks<'a> {
             Err(failure) => {
                 if failure.fate.may_count() {
                     self.doubtful.push(chunk);
+                }
+                if failure.is_outage() {
+                    self.patience = Patience::Brief;
                 }
                 self.failure.get_or_insert((chunk, failure));
             }
@@ -153,26 +163,37 @@ impl Call {
     /// Submits all chunks of a batch within the turn.
     ///
     /// # Errors
-    /// Where a chunk failed for good; the error says which chunks count at the server. Nothing is left that the server
+    /// Where no form, or not the one in use, can say all of the data: nothing was sent. Where a chunk failed for good; the error says which chunks count at the server. Nothing is left that the server
     /// would wait for.
     pub(crate) async fn submit_batch(
         &self,
         state: &mut SequenceState,
         batch: &Batch,
     ) -> Result<Vec<PromiseRef>, Error> {
-        self.settle(state).await?;
-        let mut chunks = Chunks::of(batch);
+        self.settle(state, Patience::Full).await?;
+        let fit = self.fit(batch).map_err(|invalid| Failure::unsent(invalid).into_error())?;
+        let mut chunks = Chunks::of(batch, fit);
         let any_order = batch.chunks.len() > 1 && self.trainer.dispatch.takes_any_order();
         if !any_order || self.submit_in_any_order(state, &mut chunks).await.is_err() {
-            chunks = Chunks::of(batch);
+            chunks = Chunks::of(batch, fit);
             self.submit_in_order(state, &mut chunks).await;
         }
         chunks.finish()
     }
 
+    /// Checks all of the data before any of it goes out.
+    fn fit(&self, batch: &Batch) -> Result<Fit, InvalidInput> {
+        let Trainer { wire_format, dispatch, .. } = &*self.trainer;
+        match wire_format.fixed().or_else(|| dispatch.formats.proven()) {
+            Some(form) => form.check(&batch.data).map(|()| Fit::Either),
+            None => Fit::of(&batch.data),
+        }
+    }
+
     async fn submit_in_order(&self, state: &mut SequenceState, chunks: &mut Chunks<'_>) {
         for chunk in 0..chunks.promises.len() {
-            let outcome = self.submit_next(state, &chunks.batch.pass(chunk)).await;
+            let pass = chunks.batch.pass(chunk, chunks.fit);
+            let outcome = self.submit_next(state, &pass, Patience::Full).await;
             let failed = outcome.is_err();
             chunks.note(chunk, outcome);
             if failed {
@@ -188,20 +209,19 @@ impl Call {
         state: &mut SequenceState,
         chunks: &mut Chunks<'_>,
     ) -> Result<(), OutOfOrder> {
-        let batch = chunks.batch;
+        let Chunks { batch, fit, .. } = *chunks;
         let count = batch.chunks.len();
         let ids = state.draw(count as u64);
         let gate_id = ids.start;
-        let identity = |seq_id| Identity { seq_id, doubted: state.is_drawn_again(seq_id) };
+        let identity =
+            |seq_id| Identity { seq_id, doubted: state.is_drawn_again(seq_id), patience: Patience::Full };
         let (gate, others) = (identity(gate_id), ids.skip(1).map(identity).collect::<Vec<_>>());
-        let outcomes = join_all(
-            others
-                .iter()
-                .zip(1..)
-                .map(|(identity, chunk)| async move { batch.pass(chunk).submit(self, *identity).await }),
-        )
-        .await;
-        if let Some(expected) = in_order_only(&outcomes, gate_id) {
+        let outcomes =
+            join_all(others.iter().zip(1..).map(|(identity, chunk)| async move {
+                batch.pass(chunk, fit).submit(self, *identity).await
+            }))
+            .await;
+        if let Some(expected) = in_order_only(&outcomes, gate_id, state) {
             self.trainer.dispatch.insists_on_order();
             state.adopt(expected);
             return Err(OutOfOrder);
@@ -210,7 +230,7 @@ impl Call {
         for ((outcome, Identity { seq_id, .. }), chunk) in outcomes.into_iter().zip(others).zip(1..) {
             match &outcome {
                 Ok(_) => state.accepted(seq_id),
-                Err(failure) if failure.is_used_up(seq_id) => {
+                Err(failure) if is_used_up(failure, seq_id, state) => {
                     state.unknown(seq_id);
                     moved.push(chunk);
                     continue;
@@ -221,17 +241,18 @@ impl Call {
         }
         // Ids that an earlier batch was refused, and that the server has counted all the same.
         for chunk in moved {
-            let outcome = self.submit_next(state, &batch.pass(chunk)).await;
+            let outcome = self.submit_next(state, &batch.pass(chunk, fit), chunks.patience).await;
             chunks.note(chunk, outcome);
         }
         if chunks.failure.is_some() && !chunks.any_taken_in() {
             state.unsent(gate_id);
             return Ok(());
         }
-        let outcome = match batch.pass(0).submit(self, gate).await {
-            Err(failure) if failure.is_used_up(gate_id) => {
+        let gate = Identity { patience: chunks.patience, ..gate };
+        let outcome = match batch.pass(0, fit).submit(self, gate).await {
+            Err(failure) if is_used_up(&failure, gate_id, state) => {
                 state.unknown(gate_id);
-                self.submit_next(state, &batch.pass(0)).await
+                self.submit_next(state, &batch.pass(0, fit), chunks.patience).await
             }
             Err(failure) => {
                 state.failed(gate_id, failure.fate);
@@ -252,12 +273,23 @@ impl Call {
 struct OutOfOrder;
 
 /// The id a server expects that refused every chunk because the first had not come.
-fn in_order_only(outcomes: &[Result<PromiseRef, Failure>], gate_id: u64) -> Option<u64> {
+fn in_order_only(
+    outcomes: &[Result<PromiseRef, Failure>],
+    gate_id: u64,
+    state: &SequenceState,
+) -> Option<u64> {
     let nothing_counts = |outcome: &Result<PromiseRef, Failure>| {
         outcome.as_ref().is_err_and(|failure| !failure.fate.may_count())
     };
     let expected = |outcome: &Result<PromiseRef, Failure>| {
-        outcome.as_ref().err()?.conflict?.expected.filter(|expected| *expected <= gate_id)
+        let expected = outcome.as_ref().err()?.conflict?.expected?;
+        (expected <= gate_id && state.is_plausible(expected)).then_some(expected)
     };
     outcomes.iter().all(nothing_counts).then(|| outcomes.iter().find_map(expected)).flatten()
+}
+
+/// Whether the id of a chunk is used up by something else, on a word of the server that can be believed.
+fn is_used_up(failure: &Failure, seq_id: u64, state: &SequenceState) -> bool {
+    let expected = failure.conflict.and_then(|conflict| conflict.expected);
+    failure.is_used_up(seq_id) && expected.is_none_or(|expected| state.is_plausible(expected))
 }

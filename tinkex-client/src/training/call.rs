@@ -43,7 +43,19 @@ impl Call {
         let dropped = async { while wanted.changed().await.is_ok() {} };
         tokio::select! {
             biased;
-            () = dropped => Err(Error::task_ended()),
+            () = dropped => Err(Error::detached()),
+            result = work => result,
+        }
+    }
+
+    /// Does `work`, which comes before a submission, for as long as anything may still be submitted.
+    pub(crate) async fn while_open<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.trainer.holder.closing.over() => Err(Error::closed("service")),
             result = work => result,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::{Poller, PromiseRef};
-use tinkex_http::{ApiRequest, RetryPolicy};
+use tinkex_http::{ApiRequest, BackoffGate, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
     ChunkLimits, ClientKind, Datum, ForwardBackwardOutput, Loss, ModelInfo, OptimStepBody, OptimStepResult,
@@ -16,21 +16,20 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::call::{self, Call, Operation};
-use super::dispatch::TrainingDispatch;
+use super::dispatch::{PollPlaces, TrainingDispatch};
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
-use super::submission::JsonRequest;
 use super::turns::{Ticket, Turns};
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
 use crate::retrieve::HttpRetrieve;
-use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
+use crate::{Error, ErrorKind, ModelPath, SamplingClient, SamplingClientBuilder, endpoints};
 
 /// Trains one model. A cheap clone, `Send + Sync`; clones share the model, its order of operations and its pause log.
 ///
 /// Calls are eager: a method has taken its place and started its work when it returns, from whatever thread it is
 /// called. Operations reach the server in the order of the calls, each when the one before was accepted; results are
-/// waited for independently. So a training step needs no `await` in between:
+/// waited for independently, 64 at a time, oldest first. So a training step needs no `await` in between:
 ///
 /// ```no_run
 /// # async fn example(
@@ -51,7 +50,9 @@ use crate::{Error, ErrorKind, SamplingClient, SamplingClientBuilder, endpoints};
 /// # Failures
 ///
 /// An operation that fails does not stop those behind it, and leaves nothing that the server would wait for (PROTOCOL
-/// 12.4). Submissions are repeated until a failure has lasted 30 minutes
+/// 12.4). A server that refuses a submission for now (429) is asked again for as long as it says so; that holds up this
+/// client and its clones, but no other model and no creation of one. Other failures of a submission are repeated until
+/// they have lasted 30 minutes
 /// ([`TrainingClientBuilder::retry_policy`](crate::TrainingClientBuilder::retry_policy)). The error of one that failed
 /// for good says what it has done at the server ([`Error::effect`]), since gradients that were taken in count in the
 /// next optimizer step.
@@ -69,7 +70,10 @@ pub(crate) struct Trainer {
     pub(super) base_model: String,
     pub(crate) turns: Arc<Turns>,
     pub(super) poller: Poller<HttpRetrieve>,
+    pub(super) poll_places: PollPlaces,
     pub(super) observers: Arc<ObserverSet>,
+    /// Closed by a 429 of a submission of this client. The limits that servers name for training are those of a model.
+    pub(super) window: Arc<BackoffGate>,
     pub(super) submit_policy: RetryPolicy,
     pub(super) wire_format: WireFormat,
     pub(crate) chunk_limits: ChunkLimits,
@@ -79,7 +83,9 @@ pub(crate) struct Trainer {
 
 impl TrainingClient {
     pub(super) fn new(trainer: Trainer) -> Self {
-        Self { inner: Arc::new(trainer) }
+        let inner = Arc::new(trainer);
+        inner.holder.register_trainer(&inner);
+        Self { inner }
     }
 
     /// The model in training. Pause lines name it.
@@ -183,17 +189,12 @@ impl TrainingClient {
             return TrainingHandle::refused(invalid);
         }
         let operation = Operation { method: "TrainingClient.optim_step", kind: RequestType::OptimStep };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    let body = OptimStepBody { model_id: &call.trainer.model_id, seq_id, params: &params };
-                    Ok(ApiRequest::post_json("optim_step", "/api/v1/optim_step", &body)?)
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, read_json).await
-        })
+        let model_id = Arc::clone(&self.inner.model_id);
+        let make = move |seq_id| {
+            let body = OptimStepBody { model_id: &model_id, seq_id, params: &params };
+            Ok(ApiRequest::post_json("optim_step", "/api/v1/optim_step", &body)?)
+        };
+        self.json_operation(operation, make, read_json)
     }
 
     /// Frees the model on the server (PROTOCOL 11.3). It is sent when everything called before was accepted; await
@@ -218,12 +219,13 @@ impl TrainingClient {
         })
     }
 
-    /// Creates a sampling client of saved weights, in the session of this client. As
-    /// [`ServiceClient::sampling_client`](crate::ServiceClient::sampling_client), which has options.
+    /// Creates a sampling client of saved weights, a [`SamplerCheckpoint`](crate::SamplerCheckpoint) or a path, in the
+    /// session of this client. As [`ServiceClient::sampling_client`](crate::ServiceClient::sampling_client), which has
+    /// options.
     ///
     /// # Errors
     /// As [`SamplingClientBuilder::create`](crate::SamplingClientBuilder::create).
-    pub async fn create_sampling_client(&self, path: impl Into<String>) -> Result<SamplingClient, Error> {
+    pub async fn create_sampling_client(&self, path: impl Into<ModelPath>) -> Result<SamplingClient, Error> {
         SamplingClientBuilder::new(Arc::clone(&self.inner.holder))
             .on_behalf_of("TrainingClient.create_sampling_client")
             .model_path(path)

@@ -4,9 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tinkex_types::{CopyWeightsRequest, InvalidInput};
+use tinkex_types::{CopyWeightsRequest, InvalidInput, TinkerPath};
 
-/// A copy to be made. Text is the source and nothing else.
+use super::save::{Checkpoint, SamplerCheckpoint};
+
+/// A copy to be made. A checkpoint or a path is the source and nothing else.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "it is made by ServiceClient::copy_weights"]
 pub struct CopyWeights {
@@ -62,6 +64,48 @@ impl CopyWeights {
             token.set_sensitive(true);
         }
         Ok((request, token))
+    }
+}
+
+impl From<&Checkpoint> for CopyWeights {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        Self::new(checkpoint.path.as_str())
+    }
+}
+
+impl From<&SamplerCheckpoint> for CopyWeights {
+    fn from(checkpoint: &SamplerCheckpoint) -> Self {
+        Self::new(checkpoint.path.as_str())
+    }
+}
+
+impl From<Checkpoint> for CopyWeights {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self::new(checkpoint.path)
+    }
+}
+
+impl From<SamplerCheckpoint> for CopyWeights {
+    fn from(checkpoint: SamplerCheckpoint) -> Self {
+        Self::new(checkpoint.path)
+    }
+}
+
+impl From<&TinkerPath> for CopyWeights {
+    fn from(source: &TinkerPath) -> Self {
+        Self::new(source.as_str())
+    }
+}
+
+impl From<TinkerPath> for CopyWeights {
+    fn from(source: TinkerPath) -> Self {
+        Self::from(&source)
+    }
+}
+
+impl From<&String> for CopyWeights {
+    fn from(source: &String) -> Self {
+        Self::new(source)
     }
 }
 

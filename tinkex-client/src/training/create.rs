@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::builder::PATIENCE;
 use super::client::{Trainer, TrainingClient};
+use super::dispatch::PollPlaces;
 use super::fetch::read_json;
 use super::sequence::SequenceState;
 use super::submission::send;
@@ -116,9 +117,11 @@ impl<'a> Creation<'a> {
             model_id,
             base_model: named.or(base_model).unwrap_or_default(),
             info,
-            turns: Turns::new(SequenceState::starting_at(first)),
+            turns: Turns::new(SequenceState::starting_at(first), Arc::clone(&holder.closing)),
             poller,
+            poll_places: PollPlaces::new(holder.settings.connection_places.clone()),
             observers,
+            window: Arc::default(),
             submit_policy,
             wire_format: options.wire_format,
             chunk_limits: ChunkLimits::from(&connection.config),
@@ -153,7 +156,8 @@ impl Step<'_> {
             .clone()
             .or_else(|| holder.settings.training_policy.clone())
             .unwrap_or_else(|| RetryPolicy::default().billing_pause(connection.billing_pause()));
-        send(holder, request, submitter, &policy, method, |_| false).await
+        let window = &connection.training.creation_window;
+        send(holder, window, request, submitter, &policy, method, |_| false).await
     }
 
     pub(super) async fn fetch<T: DeserializeOwned>(&self, accepted: &Promise) -> Result<T, Error> {

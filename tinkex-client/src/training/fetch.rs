@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use tinkex_future::{Payload, PayloadEncoding, PollProgress, PromiseRef};
 use tinkex_types::{DecodeError, ForwardBackwardOutput};
@@ -22,7 +22,8 @@ impl Call {
         self.while_wanted(self.poll(promise, read)).await
     }
 
-    /// Polls the promises of a batch at once and combines their results. The first failure ends all polls.
+    /// Polls the promises of a batch at once and combines their results. Where one fails the others are polled to their
+    /// ends all the same, so that the error can say which chunks count.
     pub(crate) async fn fetch_batch(
         &self,
         promises: Vec<PromiseRef>,
@@ -35,14 +36,12 @@ impl Call {
         let request_ids: Vec<_> = promises.iter().map(|promise| Arc::clone(&promise.request_id)).collect();
         let count = request_ids.len();
         self.row.set_promises(request_ids.clone());
-        let polls = promises.into_iter().zip(1..).map(|(promise, chunk)| async move {
-            let output = self.poll(promise, read_output).await;
-            output.map_err(|error| match count {
-                1 => error,
-                _ => error.prefixed(&format!("chunk {chunk} of {count}")),
-            })
-        });
-        let outputs = try_join_all(polls).await?;
+        let polls = promises.into_iter().map(|promise| self.poll(promise, read_output));
+        let results = match count {
+            1 => join_all(polls).await.into_iter().collect(),
+            _ => all_of(join_all(polls).await),
+        };
+        let outputs: Vec<_> = results?;
         ForwardBackwardOutput::combine(outputs).map_err(|error| {
             let first = request_ids.first().map(|id| &**id).unwrap_or_default();
             Error::decode(error, first, self.row.polls(), self.row.age()).taken_in()
@@ -55,6 +54,7 @@ impl Call {
         read: fn(&Payload) -> Result<T, DecodeError>,
     ) -> Result<T, Error> {
         let trainer = &self.trainer;
+        let _place = trainer.poll_places.take().await;
         let request_id = Arc::clone(&promise.request_id);
         let progress: Arc<dyn PollProgress> = Arc::clone(&self.row) as _;
         let retrieve = HttpRetrieve::new(trainer.holder.http.clone(), self.operation.method);
@@ -63,6 +63,51 @@ impl Call {
         read(&payload)
             .map_err(|error| Error::decode(error, &request_id, self.row.polls(), self.row.age()).taken_in())
     }
+}
+
+/// The results of all chunks, or the first failure and what became of the others.
+fn all_of<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Error> {
+    let count = results.len();
+    let (mut carried_out, mut without_result) = (Vec::new(), Vec::new());
+    let mut failure = None;
+    let mut outputs = Vec::with_capacity(count);
+    for (result, chunk) in results.into_iter().zip(1..) {
+        match result {
+            Ok(output) => {
+                carried_out.push(chunk);
+                outputs.push(output);
+            }
+            Err(error) => {
+                if error.effect().is_some() {
+                    without_result.push(chunk);
+                }
+                failure.get_or_insert((chunk, error));
+            }
+        }
+    }
+    let Some((chunk, error)) = failure else { return Ok(outputs) };
+    let error = error.prefixed(&format!("chunk {chunk} of {count}"));
+    let effect = match carried_out.len() + without_result.len() {
+        0 => return Err(error),
+        taken_in if taken_in == count => Effect::TakenIn,
+        _ => Effect::Partial,
+    };
+    let mut words = Vec::new();
+    if !carried_out.is_empty() {
+        words.push(format!(
+            "{} of {count} chunks were carried out: {}",
+            carried_out.len(),
+            list(&carried_out)
+        ));
+    }
+    if !without_result.is_empty() {
+        words.push(format!("taken in, without a result: {}", list(&without_result)));
+    }
+    Err(error.with_effect(effect, &words.join("; ")))
+}
+
+fn list(chunks: &[usize]) -> String {
+    chunks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Error {

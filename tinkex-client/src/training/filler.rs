@@ -2,7 +2,9 @@
 //!
 //! A server that executes requests in order would wait for an id that never comes. So a filler is sent under it: a
 //! forward pass over one token of weight 0, which changes nothing. If the server has taken the id in before, it says
-//! so, and that settles it as well. No gradient is ever applied twice.
+//! so, and that settles it as well. No gradient is ever applied twice. A server that refuses the filler itself gets
+//! another, a forward/backward pass whose gradient is 0; if it refuses that too nothing can be sent under the id, and it
+//! is passed over, so that the client does not stand still for good.
 
 use std::sync::LazyLock;
 
@@ -11,7 +13,8 @@ use tinkex_types::{Datum, Loss, LossFn, ModelInput};
 use super::call::Call;
 use super::pass::Pass;
 use super::sequence::SequenceState;
-use super::submission::{Conflict, Failure, Fate, Identity, Outgoing as _};
+use super::submission::{Conflict, Failure, Fate, Identity, Outgoing as _, Patience};
+use super::wire_format::Fit;
 use crate::{Effect, Error};
 
 static DATA: LazyLock<[Datum; 1]> =
@@ -20,52 +23,86 @@ static LOSS: LazyLock<Loss> = LazyLock::new(|| LossFn::CrossEntropy.into());
 
 impl Call {
     /// Settles every open id, lowest first. Until that succeeds nothing else is sent.
-    pub(super) async fn settle(&self, state: &mut SequenceState) -> Result<(), Error> {
+    pub(super) async fn settle(&self, state: &mut SequenceState, patience: Patience) -> Result<(), Error> {
         while let Some((seq_id, _)) = state.first_open() {
-            let Err(failure) = self.fill(seq_id).await else {
-                state.accepted(seq_id);
-                continue;
-            };
-            match (failure.conflict, failure.fate) {
-                (Some(Conflict { expected: Some(expected), .. }), _) if expected > seq_id => {
-                    state.skip_to(expected);
+            let identity = Identity { seq_id, doubted: true, patience };
+            for forward_only in [true, false] {
+                let Err(failure) = self.fill(identity, forward_only).await else {
+                    state.accepted(seq_id);
+                    break;
+                };
+                note(state, seq_id, &failure);
+                if !is_open(state, seq_id) {
+                    break;
                 }
-                (Some(Conflict { expected: Some(expected), .. }), _) => state.adopt(expected),
-                (Some(_), _) => state.accepted(seq_id),
-                // As much in doubt as before.
-                (None, Fate::Unsent) => {}
-                (None, fate) => state.failed(seq_id, fate),
+                if !failure.is_about_the_request() {
+                    return Err(unsettled(failure, seq_id));
+                }
             }
-            if state.first_open().is_some_and(|(open, _)| open == seq_id) {
-                let words = format!(
-                    "nothing was sent, because an earlier operation left sequence id {seq_id} in doubt and that could \
-                     not be settled"
+            if is_open(state, seq_id) {
+                tracing::warn!(
+                    seq_id,
+                    "the server refuses all fillers of a sequence id that counts for nothing; it is passed over"
                 );
-                let after = "the next operation tries to settle it again";
-                return Err(failure.error.prefixed(&words).with_effect(Effect::Nothing, after));
+                state.pass_over(seq_id);
             }
         }
         Ok(())
     }
 
-    /// Settles what can be settled now, at the end of a turn; the rest is left to the next.
+    /// Settles what can be settled now, at the end of a turn, without keeping the user waiting; the rest is left to the
+    /// next.
     pub(super) async fn settle_now(&self, state: &mut SequenceState) {
-        if let Err(error) = self.settle(state).await {
+        if let Err(error) = self.settle(state, Patience::Brief).await {
             tracing::debug!("{error}");
         }
     }
 
-    async fn fill(&self, seq_id: u64) -> Result<(), Failure> {
-        tracing::debug!(seq_id, "filling a sequence id that is in doubt");
-        let filler = Pass { data: &*DATA, loss: &LOSS, forward_only: true, bytes: 0 };
+    async fn fill(&self, identity: Identity, forward_only: bool) -> Result<(), Failure> {
+        tracing::debug!(seq_id = identity.seq_id, forward_only, "filling a sequence id that is in doubt");
+        let filler = Pass { data: &*DATA, loss: &LOSS, forward_only, bytes: 0, fit: Fit::Either };
         // Every conflict tells what became of the id.
-        filler.submit(self, Identity { seq_id, doubted: true }).await.map(drop)
+        filler.submit(self, identity).await.map(drop)
+    }
+}
+
+/// What the failure of a filler says of its id.
+fn note(state: &mut SequenceState, seq_id: u64, failure: &Failure) {
+    match (failure.conflict, failure.fate) {
+        (Some(Conflict { expected: Some(expected), .. }), _) if !state.is_plausible(expected) => {}
+        (Some(Conflict { expected: Some(expected), .. }), _) if expected > seq_id => state.skip_to(expected),
+        (Some(Conflict { expected: Some(expected), .. }), _) => state.adopt(expected),
+        (Some(_), _) => state.accepted(seq_id),
+        // As much in doubt as before.
+        (None, Fate::Unsent) => {}
+        (None, fate) => state.failed(seq_id, fate),
+    }
+}
+
+fn is_open(state: &SequenceState, seq_id: u64) -> bool {
+    state.first_open().is_some_and(|(open, _)| open == seq_id)
+}
+
+fn unsettled(failure: Failure, seq_id: u64) -> Error {
+    let words = format!(
+        "nothing was sent, because an earlier operation left sequence id {seq_id} in doubt and that could not be \
+         settled"
+    );
+    let after = "the next operation tries to settle it again";
+    failure.error.prefixed(&words).with_effect(Effect::Nothing, after)
+}
+
+impl Failure {
+    /// Whether the server refuses what is sent, not who sends it or when: it will do so again.
+    fn is_about_the_request(&self) -> bool {
+        let of_the_request = matches!(self.status(), Some(400 | 413 | 415 | 422 | 501));
+        self.fate == Fate::Refused && self.conflict.is_none() && of_the_request
     }
 }
 
 impl Fate {
     /// Whether something of it may count at the server.
     pub(super) fn may_count(self) -> bool {
-        matches!(self, Self::Unknown | Self::Used)
+        self == Self::Unknown
     }
 }

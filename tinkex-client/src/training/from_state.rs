@@ -2,7 +2,8 @@
 //!
 //! The production service creates the model by loading: one request, and the model's id follows from its number. Open
 //! servers want the model first: what it was like is asked for, it is created, and the checkpoint is loaded into it as
-//! its first numbered request. Which way the service goes is found out once.
+//! its first numbered request. Which way the service goes is found out once: where its refusal says that the form is
+//! unknown to it. A refusal that may be about a setting is got around for that one model.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use tinkex_future::PollPolicy;
 use tinkex_http::{ApiRequest, RetryPolicy};
 use tinkex_types::{
     CreateModelRequest, LoadTarget, LoadWeightsRequest, LoadWeightsResult, LoraConfig, OptimizerConfig,
-    Promise, QueueStateObserver, RequestType, TinkerPath,
+    Promise, QueueStateObserver, RequestType,
 };
 
 use super::client::TrainingClient;
 use super::create::{Creation, Options};
+use super::load::LoadState;
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
 use crate::{Error, endpoints};
@@ -37,7 +39,8 @@ pub struct FromStateBuilder {
 }
 
 impl FromStateBuilder {
-    pub(crate) fn new(holder: Arc<Holder>, path: String, with_optimizer: bool) -> Self {
+    pub(crate) fn new(holder: Arc<Holder>, state: LoadState, with_optimizer: bool) -> Self {
+        let LoadState { path, access_token } = state;
         Self {
             holder,
             path,
@@ -45,7 +48,7 @@ impl FromStateBuilder {
             base_model: None,
             optimizer: None,
             user_metadata: None,
-            weights_access_token: None,
+            weights_access_token: access_token,
             options: Options::default(),
         }
     }
@@ -102,14 +105,14 @@ impl FromStateBuilder {
     }
 
     /// Creates a model, restores the checkpoint into it and asks about it. Connects first, where the service client has
-    /// not. Dropping the future stops the waiting; a model that the server has begun to create lives on.
+    /// not. Dropping the future stops the waiting; a model that the server has begun to create lives on. One that had to
+    /// be created first, and whose checkpoint then could not be loaded, is unloaded.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where the path is not `tinker://`, or an
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where the path is empty, or an
     /// optimizer is given although its state is restored; otherwise what the server says, such as for an unknown
     /// checkpoint.
     pub async fn create(self) -> Result<TrainingClient, Error> {
-        self.path.parse::<TinkerPath>()?;
         self.load_request(String::new(), 0).validate()?;
         let holder = Arc::clone(&self.holder);
         let connection = Box::pin(holder.connection()).await?;
@@ -138,8 +141,10 @@ impl FromStateBuilder {
         }
         let created = Box::pin(state.create_then_load(&creation, session_id, model_seq_id)).await;
         match (created, refusal) {
-            (Ok((model_id, base_model)), _) => {
-                habit.wants_model_first();
+            (Ok((model_id, base_model)), refusal) => {
+                if refusal.as_ref().is_some_and(wants_model_first) {
+                    habit.wants_model_first();
+                }
                 Box::pin(creation.client(model_id, 2, Some(base_model))).await
             }
             (Err(second), Some(first)) => {
@@ -189,7 +194,15 @@ impl FromStateBuilder {
         let body = self.complete(LoadWeightsRequest::into_model(model_id.as_str(), 1, self.path.as_str()));
         match load(creation, &model_id, &body).await {
             Ok(()) => Ok((model_id, request.base_model)),
-            Err(LoadError::Refused(error) | LoadError::Failed(error)) => Err(error),
+            Err(LoadError::Refused(error) | LoadError::Failed(error)) => {
+                // Nobody will ever hear of the model, and models are limited in number.
+                let unloaded =
+                    endpoints::unload_model(&creation.holder.http, &model_id, creation.method).await;
+                if let Err(unloading) = unloaded {
+                    tracing::debug!("a model without its checkpoint stays at the server: {unloading}");
+                }
+                Err(error)
+            }
         }
     }
 }
@@ -210,6 +223,16 @@ async fn load(creation: &Creation<'_>, model_id: &str, body: &LoadWeightsRequest
     let accepted = response.json::<Promise>().map_err(|error| LoadError::Failed(error.into()))?;
     // The id in the result is ignored (PROTOCOL 14).
     step.fetch::<LoadWeightsResult>(&accepted).await.map(drop).map_err(LoadError::Failed)
+}
+
+/// Whether a refusal of the creation by loading is about that form, and not about what the user asked for.
+fn wants_model_first(refusal: &Error) -> bool {
+    match refusal.status() {
+        Some(404 | 405 | 501) => true,
+        // A body without a model is not taken in: the server names what is missing.
+        Some(400 | 422) => refusal.to_string().contains("model_id"),
+        _ => false,
+    }
 }
 
 /// How a service makes models from checkpoints, as far as it is known.

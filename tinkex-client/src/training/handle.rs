@@ -16,7 +16,13 @@ use crate::inflight::Row;
 /// result.
 ///
 /// **Drop** detaches the operation: it still waits its turn and reaches the server, so that neither the order nor the
-/// sequence ids suffer, but its result is not fetched and nobody hears of a failure.
+/// sequence ids suffer, but its result is not fetched and nobody hears of a failure. Until it is submitted it keeps the
+/// service alive, heartbeat included: against a server that refuses it for now, for ever, until 30 s after
+/// [`ServiceClient::close`](crate::ServiceClient::close).
+///
+/// **Closing** the service lets operations called before be submitted for 30 s. One that could not be fails with
+/// [`Closed`](crate::ErrorKind::Closed), and [`Error::effect`] says whether the server may have taken it in; one that was
+/// submitted is waited for as usual.
 #[must_use = "the operation goes on without its handle, but nobody hears how it ended"]
 pub struct TrainingHandle<T> {
     result: oneshot::Receiver<Result<T, Error>>,

@@ -1,26 +1,34 @@
 //! Restoring a checkpoint into the model of a training client (PROTOCOL 14).
 
 use std::fmt;
+use std::sync::Arc;
 
 use tinkex_http::ApiRequest;
 use tinkex_types::{LoadWeightsRequest, LoadWeightsResult, RequestType, TinkerPath};
 
-use super::call::{self, Operation};
+use super::call::Operation;
 use super::client::TrainingClient;
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
-use super::submission::JsonRequest;
+use super::save::Checkpoint;
 
-/// A checkpoint to be restored. Text is its path and nothing else.
+/// A checkpoint to be restored: a [`Checkpoint`], or a path. A
+/// [`SamplerCheckpoint`](crate::SamplerCheckpoint) is none, since it lacks what training needs:
+///
+/// ```compile_fail,E0277
+/// # fn example(trainer: tinkex_client::TrainingClient, sampler: tinkex_client::SamplerCheckpoint) {
+/// let handle = trainer.load_state(sampler);
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "it is restored by TrainingClient::load_state"]
 pub struct LoadState {
-    path: String,
-    access_token: Option<String>,
+    pub(super) path: String,
+    pub(super) access_token: Option<String>,
 }
 
 impl LoadState {
-    /// A checkpoint of one's own, such as `tinker://RUN/weights/NAME`.
+    /// The checkpoint at a path, such as `tinker://RUN/weights/NAME`. Servers may have paths of another form.
     pub fn new(path: impl Into<String>) -> Self {
         Self { path: path.into(), access_token: None }
     }
@@ -32,9 +40,45 @@ impl LoadState {
     }
 }
 
-impl<P: Into<String>> From<P> for LoadState {
-    fn from(path: P) -> Self {
+impl From<&str> for LoadState {
+    fn from(path: &str) -> Self {
         Self::new(path)
+    }
+}
+
+impl From<String> for LoadState {
+    fn from(path: String) -> Self {
+        Self::new(path)
+    }
+}
+
+impl From<&String> for LoadState {
+    fn from(path: &String) -> Self {
+        Self::new(path)
+    }
+}
+
+impl From<&TinkerPath> for LoadState {
+    fn from(path: &TinkerPath) -> Self {
+        Self::new(path.as_str())
+    }
+}
+
+impl From<TinkerPath> for LoadState {
+    fn from(path: TinkerPath) -> Self {
+        Self::from(&path)
+    }
+}
+
+impl From<&Checkpoint> for LoadState {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        Self::new(checkpoint.path.as_str())
+    }
+}
+
+impl From<Checkpoint> for LoadState {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self::new(checkpoint.path)
     }
 }
 
@@ -49,8 +93,8 @@ impl TrainingClient {
     /// see [`ServiceClient::training_client_from_state`](crate::ServiceClient::training_client_from_state).
     ///
     /// # Errors
-    /// Through the handle: [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not `tinker://`, without
-    /// anything being sent; otherwise as [`optim_step`](Self::optim_step).
+    /// Through the handle: [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty path, without anything being
+    /// sent; otherwise as [`optim_step`](Self::optim_step).
     pub fn load_state(&self, state: impl Into<LoadState>) -> TrainingHandle<()> {
         self.load(state.into(), false, "TrainingClient.load_state")
     }
@@ -64,24 +108,19 @@ impl TrainingClient {
     }
 
     fn load(&self, state: LoadState, optimizer: bool, method: &'static str) -> TrainingHandle<()> {
-        let LoadState { path, access_token } = state;
-        if let Err(invalid) = path.parse::<TinkerPath>() {
+        let model_id = Arc::clone(&self.inner.model_id);
+        let body = move |seq_id| {
+            let mut body = LoadWeightsRequest::into_model(&*model_id, seq_id, state.path.as_str());
+            body.optimizer = optimizer;
+            body.weights_access_token.clone_from(&state.access_token);
+            body
+        };
+        if let Err(invalid) = body(0).validate() {
             return TrainingHandle::refused(invalid);
         }
         let operation = Operation { method, kind: RequestType::LoadWeights };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    let model_id = &*call.trainer.model_id;
-                    let mut body = LoadWeightsRequest::into_model(model_id, seq_id, path.as_str());
-                    body.optimizer = optimizer;
-                    body.weights_access_token = access_token.clone();
-                    Ok(ApiRequest::post_json("load_weights", "/api/v1/load_weights", &body)?)
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, read_json::<LoadWeightsResult>).await.map(drop)
-        })
+        let make =
+            move |seq_id| Ok(ApiRequest::post_json("load_weights", "/api/v1/load_weights", &body(seq_id))?);
+        self.json_operation(operation, make, |payload| read_json::<LoadWeightsResult>(payload).map(drop))
     }
 }

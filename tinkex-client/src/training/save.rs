@@ -8,11 +8,10 @@ use tinkex_types::{
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SavedWeights, TinkerPath,
 };
 
-use super::call::{self, Operation};
+use super::call::Operation;
 use super::client::TrainingClient;
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
-use super::submission::JsonRequest;
 
 /// A checkpoint to be saved. Text is a name and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,35 +144,37 @@ macro_rules! from_a_name {
 
 from_a_name! { SaveState SaveSamplerWeights SaveExternalWeights }
 
-/// A saved checkpoint, to go on training from
-/// ([`ServiceClient::training_client_from_state`](crate::ServiceClient::training_client_from_state)).
+/// A saved checkpoint, to go on training from: [`TrainingClient::load_state`] and
+/// [`ServiceClient::training_client_from_state`](crate::ServiceClient::training_client_from_state) take it as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// Where it is.
-    pub path: TinkerPath,
+    /// Where it is, in the server's words: `tinker://RUN/weights/NAME`, or of an open server's own form.
+    pub path: String,
 }
 
-/// A saved checkpoint with a name, to sample from
-/// ([`ServiceClient::sampling_client`](crate::ServiceClient::sampling_client)). Snapshots without a name are sampling
-/// clients from the start
-/// ([`TrainingClient::save_weights_and_get_sampling_client`]).
+/// A saved checkpoint with a name, to sample from:
+/// [`SamplingClientBuilder::model_path`](crate::SamplingClientBuilder::model_path) and
+/// [`TrainingClient::create_sampling_client`] take it as it is. Snapshots without a name are sampling clients from the
+/// start ([`TrainingClient::save_weights_and_get_sampling_client`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SamplerCheckpoint {
-    /// Where it is.
-    pub path: TinkerPath,
+    /// Where it is, in the server's words: `tinker://RUN/sampler_weights/NAME`, or of an open server's own form.
+    pub path: String,
 }
 
-impl From<Checkpoint> for String {
-    fn from(checkpoint: Checkpoint) -> Self {
-        checkpoint.path.as_str().to_owned()
+impl Checkpoint {
+    /// The path, taken apart; none where it is not of the `tinker://` form.
+    pub fn tinker_path(&self) -> Option<TinkerPath> {
+        self.path.parse().ok()
     }
 }
 
-impl From<SamplerCheckpoint> for String {
-    fn from(checkpoint: SamplerCheckpoint) -> Self {
-        checkpoint.path.as_str().to_owned()
+impl SamplerCheckpoint {
+    /// The path, taken apart; none where it is not of the `tinker://` form.
+    pub fn tinker_path(&self) -> Option<TinkerPath> {
+        self.path.parse().ok()
     }
 }
 
@@ -190,21 +191,13 @@ impl TrainingClient {
             return TrainingHandle::refused(invalid);
         }
         let operation = Operation { method: "TrainingClient.save_state", kind: RequestType::SaveWeights };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    let mut body = request.clone();
-                    body.seq_id = seq_id;
-                    saving(ApiRequest::post_json("save_weights", "/api/v1/save_weights", &body))
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, |payload| {
-                let saved: SavedWeights = read_json(payload)?;
-                Ok(Checkpoint { path: tinker_path(&saved.path)? })
-            })
-            .await
+        let make = move |seq_id| {
+            let body = SaveWeightsRequest { seq_id, ..request.clone() };
+            saving(ApiRequest::post_json("save_weights", "/api/v1/save_weights", &body))
+        };
+        self.json_operation(operation, make, |payload| {
+            let saved: SavedWeights = read_json(payload)?;
+            Ok(Checkpoint { path: saved.path })
         })
     }
 
@@ -222,22 +215,12 @@ impl TrainingClient {
         }
         let method = "TrainingClient.save_weights_for_sampler";
         let operation = Operation { method, kind: RequestType::SaveWeightsForSampler };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    let mut body = request.clone();
-                    body.seq_id = seq_id;
-                    save_for_sampler(&body)
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, |payload| {
-                let saved: SaveWeightsForSamplerResult = read_json(payload)?;
-                let path = saved.path.ok_or_else(|| DecodeError::new("the result", "it has no path"))?;
-                Ok(SamplerCheckpoint { path: tinker_path(&path)? })
-            })
-            .await
+        let make =
+            move |seq_id| save_for_sampler(&SaveWeightsForSamplerRequest { seq_id, ..request.clone() });
+        self.json_operation(operation, make, |payload| {
+            let saved: SaveWeightsForSamplerResult = read_json(payload)?;
+            let path = saved.path.ok_or_else(|| DecodeError::new("the result", "it has no path"))?;
+            Ok(SamplerCheckpoint { path })
         })
     }
 
@@ -256,19 +239,11 @@ impl TrainingClient {
         }
         let method = "TrainingClient.save_weights_external";
         let operation = Operation { method, kind: RequestType::SaveWeightsExternal };
-        call::start(&self.inner, operation, |call, ticket| async move {
-            let promise = {
-                let mut turn = ticket.turn().await?;
-                let request = JsonRequest(|seq_id| {
-                    const ROUTE: &str = "/api/v1/save_weights_external";
-                    let mut body = request.clone();
-                    body.seq_id = seq_id;
-                    saving(ApiRequest::post_json("save_weights_external", ROUTE, &body))
-                });
-                call.submit(&mut turn, &request).await?
-            };
-            call.fetch(promise, read_json).await
-        })
+        let make = move |seq_id| {
+            let body = SaveWeightsExternalRequest { seq_id, ..request.clone() };
+            saving(ApiRequest::post_json("save_weights_external", "/api/v1/save_weights_external", &body))
+        };
+        self.json_operation(operation, make, read_json)
     }
 }
 
@@ -279,8 +254,4 @@ pub(super) fn save_for_sampler(body: &SaveWeightsForSamplerRequest) -> Result<Ap
 /// A conflict of a save is about its name, which does not pass.
 fn saving(request: Result<ApiRequest, tinkex_types::InvalidInput>) -> Result<ApiRequest, crate::Error> {
     Ok(request?.retry_conflict(false))
-}
-
-fn tinker_path(path: &str) -> Result<TinkerPath, DecodeError> {
-    path.parse().map_err(|e| DecodeError::new("the result", e))
 }

@@ -4,10 +4,16 @@
 //! follows: an id that was refused is drawn again, and one of which nobody knows is settled before the next operation
 //! goes out. So the server never waits for an id that does not come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::submission::Fate;
+
+/// How far ahead of this client a server can be that counts differently: it may have counted requests that it refused.
+const AHEAD: u64 = 10_000;
+
+/// Ids are 31 bits wide at some servers.
+const HIGHEST: u64 = i32::MAX as u64;
 
 /// An id that was drawn and is not known to be used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +28,16 @@ pub(crate) enum Open {
 #[derive(Debug)]
 pub(crate) struct SequenceState {
     next: u64,
-    /// The highest id that was ever sent.
-    sent: u64,
+    /// The highest id that the server has taken.
+    taken: u64,
+    /// The ids that were sent and not taken, as far as is known.
+    sent: BTreeSet<u64>,
     open: BTreeMap<u64, Open>,
 }
 
 impl SequenceState {
     pub(crate) fn starting_at(first: u64) -> Self {
-        Self { next: first, sent: first.saturating_sub(1), open: BTreeMap::new() }
+        Self { next: first, taken: first.saturating_sub(1), sent: BTreeSet::new(), open: BTreeMap::new() }
     }
 
     /// Draws `count` consecutive ids. Until more is said of them they count as unknown, so that an operation which
@@ -43,16 +51,22 @@ impl SequenceState {
 
     /// Whether the id was sent before, and came back.
     pub(crate) fn is_drawn_again(&self, id: u64) -> bool {
-        id <= self.sent
+        self.sent.contains(&id)
     }
 
     /// The server has taken the id.
     pub(crate) fn accepted(&mut self, id: u64) {
-        self.sent = self.sent.max(id);
+        self.taken = self.taken.max(id);
+        self.pass_over(id);
+    }
+
+    /// The id is left alone from now on.
+    pub(crate) fn pass_over(&mut self, id: u64) {
+        self.sent.remove(&id);
         self.open.remove(&id);
     }
 
-    /// The id was never sent.
+    /// The id was not sent this time.
     pub(crate) fn unsent(&mut self, id: u64) {
         self.open.insert(id, Open::Refused);
         self.take_back();
@@ -60,13 +74,13 @@ impl SequenceState {
 
     /// The server has refused the id: it counts for nothing.
     pub(crate) fn refused(&mut self, id: u64) {
-        self.sent = self.sent.max(id);
+        self.sent.insert(id);
         self.unsent(id);
     }
 
     /// The server may have taken the id.
     pub(crate) fn unknown(&mut self, id: u64) {
-        self.sent = self.sent.max(id);
+        self.sent.insert(id);
         self.open.insert(id, Open::Unknown);
     }
 
@@ -76,19 +90,28 @@ impl SequenceState {
             Fate::Unsent => self.unsent(id),
             Fate::Refused => self.refused(id),
             Fate::Unknown => self.unknown(id),
-            Fate::Used => self.accepted(id),
         }
+    }
+
+    /// Whether a server can expect this id: not below what it has taken, unless that is open, nor far beyond what was
+    /// drawn. Any other number is about something else, or the server has lost its count.
+    pub(crate) fn is_plausible(&self, expected: u64) -> bool {
+        let taken = self.taken.saturating_add(1);
+        let lowest = self.first_open().map_or(taken, |(open, _)| open.min(taken));
+        (lowest..=self.next.saturating_add(AHEAD).min(HIGHEST)).contains(&expected)
     }
 
     /// The server counts differently: it expects `expected`, so everything below is used up and nothing from there on.
     pub(crate) fn adopt(&mut self, expected: u64) {
         self.open.clear();
+        self.sent = self.sent.split_off(&expected);
         self.next = expected;
     }
 
     /// The server's count is ahead: everything below `expected` is used up.
     pub(crate) fn skip_to(&mut self, expected: u64) {
-        self.open.retain(|id, _| *id >= expected);
+        self.open = self.open.split_off(&expected);
+        self.sent = self.sent.split_off(&expected);
         self.next = self.next.max(expected);
     }
 
@@ -148,6 +171,36 @@ mod tests {
         state.unsent(1);
         assert_eq!(state.draw(1), 1..2);
         assert!(!state.is_drawn_again(1));
+    }
+
+    /// The id of a first chunk that was held back is no second use, though those behind it were sent.
+    #[test]
+    fn ids_are_told_apart() {
+        let mut state = SequenceState::starting_at(1);
+        state.draw(3);
+        state.refused(3);
+        state.refused(2);
+        state.unsent(1);
+        assert_eq!(state.draw(3), 1..4);
+        assert_eq!([1, 2, 3].map(|id| state.is_drawn_again(id)), [false, true, true]);
+    }
+
+    /// Numbers below what was taken, or far ahead, or too wide, are not the count of the server.
+    #[test]
+    fn a_count_must_be_plausible() {
+        let mut state = SequenceState::starting_at(1);
+        state.draw(4);
+        state.accepted(1);
+        state.accepted(3);
+        assert_eq!(
+            [0, 1, 2, 5, 10_005, 10_006].map(|id| state.is_plausible(id)),
+            [false, false, true, true, true, false]
+        );
+        state.accepted(2);
+        state.accepted(4);
+        assert_eq!([3, 4, 5].map(|id| state.is_plausible(id)), [false, false, true]);
+        let state = SequenceState::starting_at((1 << 31) - 2);
+        assert_eq!([(1 << 31) - 1, 1 << 31].map(|id| state.is_plausible(id)), [true, false]);
     }
 
     /// Of a batch, refused ids come back from the end; one before a used id stays open.

@@ -57,6 +57,12 @@ impl SamplingSnapshot {
         self
     }
 
+    /// As [`SamplingClientBuilder::record_stability_info`].
+    pub fn record_stability_info(mut self, record: bool) -> Self {
+        self.options.record_stability_info = record;
+        self
+    }
+
     /// As [`SamplingClientBuilder::queue_state_observer`].
     pub fn queue_state_observer(mut self, observer: impl QueueStateObserver + 'static) -> Self {
         self.options.observers.push(Arc::new(observer));

@@ -5,13 +5,17 @@
 //! |---|---|
 //! | accepted | used up |
 //! | never delivered, or refused for good by a 4xx or 501, and no earlier attempt is in doubt | drawn again |
-//! | the answer lost, a 5xx or a time-out until the policy gave up | unknown: settled before the next operation |
-//! | 409, and the server expects another id | the server's count is adopted, and the request sent under it |
+//! | the answer lost or unreadable, a 5xx or a time-out to the end | unknown: settled before the next operation |
+//! | 409, and the server expects another id, plausibly | the count is adopted, and the request sent under it |
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tinkex_future::PromiseRef;
-use tinkex_http::{ApiRequest, ApiResponse, CallClass, Delivery, HttpError, Refusal, RetryPolicy};
+use tinkex_http::{
+    ApiRequest, ApiResponse, BackoffGate, CallClass, Delivery, HttpError, Refusal, RetryPolicy,
+};
 use tinkex_types::{ClientKind, Promise};
 use tokio::time::Instant;
 
@@ -25,6 +29,12 @@ use crate::{Effect, Error};
 
 /// How often a request is sent again because the server counts sequence ids differently.
 const ADOPTIONS: u32 = 3;
+
+/// The most retries of a brief submission.
+const BRIEF_RETRIES: u32 = 2;
+
+/// The most that a brief submission is repeated for, and that it waits for a billing pause to end.
+const BRIEF: Duration = Duration::from_secs(30);
 
 /// A request that carries a sequence id.
 pub(super) trait Outgoing: Sync {
@@ -41,6 +51,29 @@ pub(super) struct Identity {
     pub(super) seq_id: u64,
     /// The id was sent before, so a 409 may mean that it is used up.
     pub(super) doubted: bool,
+    pub(super) patience: Patience,
+}
+
+/// How long a submission is worth repeating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as the policy says.
+    Full,
+    /// A few attempts, because the user is waiting to hear of a failure.
+    Brief,
+}
+
+impl Patience {
+    fn policy(self, policy: &RetryPolicy) -> RetryPolicy {
+        let policy = policy.clone();
+        if self == Self::Full {
+            return policy;
+        }
+        let retries = policy.max_retries.map_or(BRIEF_RETRIES, |most| most.min(BRIEF_RETRIES));
+        let elapsed = policy.max_elapsed.map_or(BRIEF, |most| most.min(BRIEF));
+        let pause = policy.billing_pause.min(BRIEF);
+        policy.max_retries(retries).max_elapsed(elapsed).billing_pause(pause)
+    }
 }
 
 /// A JSON request, made for a sequence id.
@@ -65,8 +98,6 @@ pub(super) enum Fate {
     Refused,
     /// It may have been taken in.
     Unknown,
-    /// It was taken in.
-    Used,
 }
 
 /// A 409 that is about the sequence id.
@@ -92,7 +123,7 @@ impl Failure {
         Self { error: error.into(), fate: Fate::Unsent, conflict: None }
     }
 
-    fn of(error: HttpError, Identity { seq_id, doubted }: Identity) -> Self {
+    fn of(error: HttpError, Identity { seq_id, doubted, .. }: Identity) -> Self {
         let fate = match error.delivery() {
             Delivery::NeverSent => Fate::Unsent,
             Delivery::Rejected => Fate::Refused,
@@ -121,6 +152,11 @@ impl Failure {
             })
     }
 
+    /// Whether it was given up only after the policy was exhausted, so that others may end the same way.
+    pub(super) fn is_outage(&self) -> bool {
+        self.error.is_retryable()
+    }
+
     pub(super) fn status(&self) -> Option<u16> {
         self.error.status()
     }
@@ -133,13 +169,12 @@ impl Failure {
             Fate::Unknown => {
                 self.error.with_effect(Effect::Unknown, "it may have been taken in all the same")
             }
-            Fate::Used => self.error.with_effect(Effect::TakenIn, "it was taken in all the same"),
         }
     }
 }
 
 /// Whether a refusal is about the sequence id and final for it.
-fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted }: Identity) -> bool {
+fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted, .. }: Identity) -> bool {
     refusal.status == 409
         && match expected_seq_id(refusal.body) {
             Some(expected) => expected != seq_id,
@@ -148,9 +183,11 @@ fn ends_by_conflict(refusal: &Refusal<'_>, Identity { seq_id, doubted }: Identit
 }
 
 /// Sends a request on behalf of `method` until it is accepted or the policy gives up. Pauses that refusals tell of
-/// reach the submitter's observers.
+/// reach the submitter's observers; a 429 closes `window`. No attempt is begun once the service is closed and the time
+/// for what was called before is over.
 pub(super) async fn send(
     holder: &Holder,
+    window: &Arc<BackoffGate>,
     request: ApiRequest,
     submitter: Submitter,
     policy: &RetryPolicy,
@@ -158,13 +195,10 @@ pub(super) async fn send(
     is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
 ) -> Result<ApiResponse, HttpError> {
     submitter.row.submitting();
-    let window = match holder.connected() {
-        Some(connection) => Arc::clone(&connection.training.window),
-        None => Arc::default(),
-    };
-    let gate = Arc::new(SubmissionGate::new(window, submitter, is_final));
+    let gate = Arc::new(SubmissionGate::new(Arc::clone(window), submitter, is_final));
     let request = request.class(CallClass::Upload).policy(policy.clone()).gate(Arc::clone(&gate) as _);
-    let response = holder.http.send(&on_behalf_of(request, method)).await?;
+    let over = pin!(holder.closing.over());
+    let response = holder.http.send_until(&on_behalf_of(request, method), over).await?;
     gate.accepted();
     Ok(response)
 }
@@ -178,9 +212,13 @@ pub(super) async fn submit_once(
 ) -> Result<PromiseRef, Failure> {
     let is_final =
         move |refusal: &Refusal<'_>| ends_by_conflict(refusal, identity) || is_final(refusal.status);
-    let response = call.send_until(request, is_final).await.map_err(|error| Failure::of(error, identity))?;
-    let accepted: Promise =
-        response.json().map_err(|error| Failure { error: error.into(), fate: Fate::Used, conflict: None })?;
+    let response = call
+        .send_until(request, identity.patience, is_final)
+        .await
+        .map_err(|error| Failure::of(error, identity))?;
+    // Whatever answers 2xx without a promise need not be the server.
+    let unreadable = |error: HttpError| Failure { error: error.into(), fate: Fate::Unknown, conflict: None };
+    let accepted: Promise = response.json().map_err(unreadable)?;
     Ok(call.promise(&accepted))
 }
 
@@ -197,16 +235,18 @@ impl Call {
 
     /// Sends a request of this call that has no sequence id.
     pub(super) async fn send(&self, request: ApiRequest) -> Result<ApiResponse, HttpError> {
-        self.send_until(request, |_| false).await
+        self.send_until(request, Patience::Full, |_| false).await
     }
 
     async fn send_until(
         &self,
         request: ApiRequest,
+        patience: Patience,
         is_final: impl Fn(&Refusal<'_>) -> bool + Send + Sync + 'static,
     ) -> Result<ApiResponse, HttpError> {
-        let Trainer { holder, submit_policy, .. } = &*self.trainer;
-        send(holder, request, self.submitter(), submit_policy, self.operation.method, is_final).await
+        let Trainer { holder, window, submit_policy, .. } = &*self.trainer;
+        let policy = patience.policy(submit_policy);
+        send(holder, window, request, self.submitter(), &policy, self.operation.method, is_final).await
     }
 
     pub(super) fn promise(&self, accepted: &Promise) -> PromiseRef {
@@ -220,8 +260,8 @@ impl Call {
         state: &mut SequenceState,
         outgoing: &impl Outgoing,
     ) -> Result<PromiseRef, Error> {
-        self.settle(state).await?;
-        let promise = self.submit_next(state, outgoing).await.map_err(Failure::into_error)?;
+        self.settle(state, Patience::Full).await?;
+        let promise = self.submit_next(state, outgoing, Patience::Full).await.map_err(Failure::into_error)?;
         if state.first_open().is_some() {
             // An id was given up on the word of a server that did not say which one it expects.
             self.settle_now(state).await;
@@ -235,13 +275,14 @@ impl Call {
         &self,
         state: &mut SequenceState,
         outgoing: &impl Outgoing,
+        patience: Patience,
     ) -> Result<PromiseRef, Failure> {
         let mut given_up = Vec::new();
         let mut adoptions = 0;
         loop {
             let seq_id = state.draw(1).start;
             let doubted = state.is_drawn_again(seq_id);
-            let failure = match outgoing.submit(self, Identity { seq_id, doubted }).await {
+            let failure = match outgoing.submit(self, Identity { seq_id, doubted, patience }).await {
                 Ok(promise) => {
                     state.accepted(seq_id);
                     return Ok(promise);
@@ -249,7 +290,7 @@ impl Call {
                 Err(failure) => failure,
             };
             let counted = match failure.conflict {
-                Some(Conflict { expected: Some(expected), .. }) => {
+                Some(Conflict { expected: Some(expected), .. }) if state.is_plausible(expected) => {
                     state.adopt(expected);
                     failure.fate == Fate::Unknown && expected > seq_id
                 }

@@ -15,12 +15,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::coop::unconstrained;
 
 use super::sequence::SequenceState;
-use crate::Error;
+use crate::closing::Closing;
+use crate::{Effect, Error};
 
 /// The queue of a training client.
 pub(crate) struct Turns {
     state: Arc<Mutex<SequenceState>>,
     desk: StdMutex<Desk>,
+    closing: Arc<Closing>,
 }
 
 /// Where tickets are given out.
@@ -38,9 +40,9 @@ struct TicketBatch(OnceLock<Error>);
 pub(crate) struct NoTicket;
 
 impl Turns {
-    pub(crate) fn new(state: SequenceState) -> Arc<Self> {
+    pub(crate) fn new(state: SequenceState, closing: Arc<Closing>) -> Arc<Self> {
         let desk = StdMutex::new(Desk { batch: Arc::default(), closed: false });
-        Arc::new(Self { state: Arc::new(Mutex::new(state)), desk })
+        Arc::new(Self { state: Arc::new(Mutex::new(state)), desk, closing })
     }
 
     /// Takes the next place. This decides the order, so it happens in the call itself.
@@ -59,17 +61,32 @@ impl Turns {
             return Err(NoTicket);
         }
         desk.closed = last;
+        Ok(self.queue(&desk))
+    }
+
+    /// A place behind everything called before, also where there was a last ticket already; later calls get none.
+    fn final_ticket(self: &Arc<Self>) -> Ticket {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.closed = true;
+        self.queue(&desk)
+    }
+
+    fn queue(self: &Arc<Self>, desk: &Desk) -> Ticket {
         // A lock is queued for when it is first polled. The budget of a task must not put that off.
         let mut queued: QueuedLock = Box::pin(unconstrained(Arc::clone(&self.state).lock_owned()));
         let place = match queued.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(state) => Place::First(state),
             Poll::Pending => Place::Queued(queued),
         };
-        Ok(Ticket { place, batch: Arc::clone(&desk.batch), turns: Arc::clone(self) })
+        Ticket { place, batch: Arc::clone(&desk.batch), turns: Arc::clone(self) }
     }
-}
 
-impl Turns {
+    /// Ends the giving out of tickets, and waits until every operation that has one was submitted or may not be any more.
+    pub(crate) async fn finish(self: &Arc<Self>) {
+        // An error says that the turn came to nothing, which is all the same here.
+        let _ = self.final_ticket().turn().await;
+    }
+
     /// There are tickets again: the last operation was in vain.
     pub(crate) fn reopen(&self) {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).closed = false;
@@ -94,11 +111,19 @@ impl Ticket {
     /// Waits for the turn.
     ///
     /// # Errors
-    /// Where an operation before it declared that it must not be sent.
+    /// Where an operation before it declared that it must not be sent, and where the service was closed and the turn
+    /// did not come in time.
     pub(crate) async fn turn(self) -> Result<Turn, Error> {
         let state = match self.place {
             Place::First(state) => state,
-            Place::Queued(queued) => queued.await,
+            Place::Queued(queued) => tokio::select! {
+                // Those behind one that was cut off must not come to their turn instead.
+                biased;
+                () = self.turns.closing.over() => {
+                    return Err(Error::closed("service").with_effect(Effect::Nothing, "nothing was sent"));
+                }
+                state = queued => state,
+            },
         };
         match self.batch.0.get() {
             Some(cause) => Err(Error::poisoned(cause)),
@@ -153,7 +178,7 @@ mod tests {
     use crate::{Error, ErrorKind};
 
     fn turns() -> Arc<Turns> {
-        Turns::new(SequenceState::starting_at(1))
+        Turns::new(SequenceState::starting_at(1), Arc::default())
     }
 
     fn ticket(turns: &Arc<Turns>) -> Ticket {

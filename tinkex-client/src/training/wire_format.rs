@@ -4,9 +4,13 @@
 //! Where the caller leaves it open, the service's first pass finds out: protobuf first, and where that is refused in a
 //! way that may mean "I cannot read this", JSON under the same sequence id. What was accepted is remembered for the
 //! service. While nothing is known passes go one at a time, so no call guesses twice.
+//!
+//! A refusal with 400 or 422 is mostly about the data. So it never has data sent as JSON that JSON cannot say in full, and
+//! JSON is settled on only when that happened twice in a row.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tinkex_types::{Datum, InvalidInput};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// In which form the forward/backward passes of a training client are sent (PROTOCOL 12.1, 23). Results are read in
@@ -41,9 +45,63 @@ impl WireFormat {
     }
 }
 
+impl Form {
+    /// Checks that this form can say the data.
+    pub(super) fn check(self, data: &[Datum]) -> Result<(), InvalidInput> {
+        data.iter().try_for_each(match self {
+            Self::Protobuf => Datum::check_protobuf,
+            Self::Json => Datum::check_json,
+        })
+    }
+}
+
+/// In which forms data can be sent while the server's is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Both say all of it.
+    Either,
+    /// JSON says less of it than protobuf.
+    BetterProtobuf,
+    OnlyProtobuf,
+    OnlyJson,
+}
+
+impl Fit {
+    /// # Errors
+    /// Where no form can say all of the data.
+    pub(super) fn of(data: &[Datum]) -> Result<Self, InvalidInput> {
+        match (Form::Protobuf.check(data), Form::Json.check(data)) {
+            (Ok(()), Ok(())) if data.iter().all(Datum::is_whole_in_json) => Ok(Self::Either),
+            (Ok(()), Ok(())) => Ok(Self::BetterProtobuf),
+            (Ok(()), Err(_)) => Ok(Self::OnlyProtobuf),
+            (Err(_), Ok(())) => Ok(Self::OnlyJson),
+            (Err(invalid), Err(_)) => Err(invalid),
+        }
+    }
+
+    /// Whether JSON is worth trying after protobuf was refused.
+    pub(super) fn allows_json_after(self, status: u16) -> bool {
+        match self {
+            Self::Either | Self::OnlyJson => true,
+            Self::BetterProtobuf => !may_be_about_the_data(status),
+            Self::OnlyProtobuf => false,
+        }
+    }
+}
+
 /// Whether a refusal of a protobuf body may mean that the server cannot read protobuf.
 pub(super) fn may_want_json(status: u16) -> bool {
     matches!(status, 400 | 415 | 422 | 500 | 501)
+}
+
+/// Whether such a refusal may as well be one of a body that was read.
+pub(super) fn may_be_about_the_data(status: u16) -> bool {
+    matches!(status, 400 | 422)
+}
+
+/// Whether a JSON body was refused for good, for whatever reason.
+pub(super) fn refuses_json(status: u16) -> bool {
+    matches!(status, 400..=499 | 501) && !matches!(status, 402 | 408 | 409 | 429)
 }
 
 /// Whether a refusal of a JSON body says that the server does not take JSON.
@@ -66,9 +124,12 @@ pub(super) struct Trial<'a>(
 
 const PROTOBUF: u8 = 1;
 const JSON: u8 = 2;
+/// JSON was accepted where protobuf had been refused in a way that may have been about the data.
+const JSON_LIKELY: u8 = 3;
 
 impl WireFormatMemory {
-    fn proven(&self) -> Option<Form> {
+    /// The form that is known to work.
+    pub(super) fn proven(&self) -> Option<Form> {
         match self.proven.load(Ordering::Relaxed) {
             PROTOBUF => Some(Form::Protobuf),
             JSON => Some(Form::Json),
@@ -93,6 +154,13 @@ impl Trial<'_> {
             Form::Protobuf => PROTOBUF,
             Form::Json => JSON,
         };
+        self.0.store(form, Ordering::Relaxed);
+    }
+
+    /// The server has accepted as JSON what it had refused as protobuf with this status.
+    pub(super) fn json_instead(self, status: u16) {
+        let again = self.0.load(Ordering::Relaxed) == JSON_LIKELY;
+        let form = if again || !may_be_about_the_data(status) { JSON } else { JSON_LIKELY };
         self.0.store(form, Ordering::Relaxed);
     }
 }

@@ -1,8 +1,10 @@
 //! Training: operations in order, over failures, in batches, and what is told of them.
 
 mod batches;
+mod closing;
 mod creation;
 mod handles;
+mod limits;
 mod order;
 mod queue_states;
 mod recovery;

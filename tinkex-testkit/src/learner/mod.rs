@@ -173,9 +173,9 @@ impl Learner {
     }
 
     /// Changes the weights by the gathered gradient, which is zero where nothing was gathered, and clears it.
-    /// Returns metrics: `grad_norm`, the global norm before clipping, and `grad_clip`, the factor it was clipped by.
+    /// Returns metrics: `grad_norm:mean`, the global norm before clipping, and `grad_clip:mean`, the factor it was clipped by.
     ///
-    /// A gradient so large that its norm overflows changes nothing; `grad_norm` then is the largest number there is.
+    /// A gradient so large that its norm overflows changes nothing; `grad_norm:mean` then is the largest number there is.
     pub fn optim_step(&mut self, step: &OptimizerStep) -> BTreeMap<String, f64> {
         let gradient = self.gradient.take().unwrap_or_else(|| LowRank::zeros(self.rank()));
         let weights = &mut Arc::make_mut(&mut self.adapter).weights;

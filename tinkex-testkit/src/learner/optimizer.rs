@@ -67,7 +67,10 @@ impl OptimizerState {
             }
             self.apply(step, weights, &gradient);
         }
-        BTreeMap::from([("grad_norm".to_owned(), norm.min(f64::MAX)), ("grad_clip".to_owned(), factor)])
+        BTreeMap::from([
+            ("grad_norm:mean".to_owned(), norm.min(f64::MAX)),
+            ("grad_clip:mean".to_owned(), factor),
+        ])
     }
 
     fn apply(&mut self, step: &OptimizerStep, weights: &mut LowRank, gradient: &LowRank) {

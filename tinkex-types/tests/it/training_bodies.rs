@@ -246,6 +246,8 @@ fn json_bodies_are_dense_and_without_provenance() {
         .tensor("target_tokens", dense.sparsified())
         .model_input_spans(spans.clone())
         .loss_fn_input_spans(spans);
+    let without_spans = Datum { model_input_spans: vec![], loss_fn_input_spans: vec![], ..datum.clone() };
+    assert!(example().is_whole_in_json() && !datum.is_whole_in_json() && !without_spans.is_whole_in_json());
     let (data, loss) = ([datum], Loss::from(LossFn::CrossEntropy));
     let written: Value = serde_json::from_slice(&body(&data, &loss, false).to_json().unwrap()).unwrap();
     let datum = &written["forward_backward_input"]["data"][0];

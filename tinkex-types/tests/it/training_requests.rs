@@ -226,6 +226,19 @@ fn recorded_saves_and_loads_are_ours() {
     assert_recorded(include_str!("../fixtures/copy_weights.json"), "copy_weights", &copy);
 }
 
+/// A token opens somebody else's weights: it is sent, and never printed.
+#[test]
+fn a_load_does_not_print_its_token() {
+    let load = LoadWeightsRequest {
+        weights_access_token: Some("s3cret".to_owned()),
+        ..LoadWeightsRequest::into_model(MODEL, 1, CHECKPOINT)
+    };
+    assert_eq!(serde_json::to_value(&load).unwrap()["weights_access_token"], "s3cret");
+    for printed in [format!("{load:?}"), format!("{load:#?}")] {
+        assert!(printed.contains(CHECKPOINT) && !printed.contains("s3cret"), "{printed}");
+    }
+}
+
 /// The JSON body of the last answer.
 fn result<T: serde::de::DeserializeOwned>(scenario: &str) -> T {
     let body = exchanges(&fixture(scenario)).last().unwrap()["response"]["body"].clone();

@@ -143,10 +143,7 @@ fn accepts_and_rejects_like_the_reference_sdk() {
 #[test]
 fn paths_must_be_tinker_paths() {
     let error = "s3://bucket/weights".parse::<TinkerPath>().unwrap_err();
-    assert_eq!(error.field(), "model path");
-    assert_eq!(
-        error.to_string(),
-        "model path must look like tinker://RUN/sampler_weights/NAME, not \"s3://bucket/weights\""
-    );
+    assert_eq!(error.field(), "path");
+    assert_eq!(error.to_string(), "path must look like tinker://RUN/KIND/NAME, not \"s3://bucket/weights\"");
     assert!("tinker://run/sampler_weights/é".parse::<TinkerPath>().is_ok());
 }

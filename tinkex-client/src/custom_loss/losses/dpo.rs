@@ -76,8 +76,11 @@ impl CustomLossFn for Dpo {
             _ => {}
         }
         data.iter().enumerate().try_for_each(|(n, datum)| {
-            let weights = input::weights(datum, n)?;
-            self.reference_sum(datum, n, &weights).map(drop)
+            input::check_weights(datum, n)?;
+            match &self.reference {
+                DpoReference::Input(name) => input::check_required(datum, n, name),
+                DpoReference::Sums(_) => Ok(()),
+            }
         })
     }
 

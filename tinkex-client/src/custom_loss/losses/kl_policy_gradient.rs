@@ -52,10 +52,10 @@ impl CustomLossFn for KlPolicyGradient {
             return Err(InvalidInput::new("kl_coefficient", problem));
         }
         data.iter().enumerate().try_for_each(|(n, datum)| {
-            input::weights(datum, n)?;
+            input::check_weights(datum, n)?;
             [OLD_LOGPROBS, ADVANTAGES, &self.reference]
                 .into_iter()
-                .try_for_each(|name| input::required(datum, n, name).map(drop))
+                .try_for_each(|name| input::check_required(datum, n, name))
         })
     }
 

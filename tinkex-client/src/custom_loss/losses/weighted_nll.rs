@@ -14,7 +14,7 @@ pub struct WeightedNll;
 
 impl CustomLossFn for WeightedNll {
     fn check(&self, data: &[Datum]) -> Result<(), InvalidInput> {
-        data.iter().enumerate().try_for_each(|(n, datum)| input::weights(datum, n).map(drop))
+        data.iter().enumerate().try_for_each(|(n, datum)| input::check_weights(datum, n))
     }
 
     fn evaluate(self, data: &[Datum], logprobs: &[Logprobs<'_>]) -> Result<CustomLossOutput, BoxError> {

@@ -48,6 +48,28 @@ fn inputs_of_the_ready_made_losses() {
     assert_refused(WeightedNll.check(&[Datum::new(vec![1])]), "data", &["datum 0", "`target_tokens`"]);
 }
 
+/// The check runs in the call, so it looks at what is there and not at the values, whose number may be large. What is
+/// wrong inside shows when the loss is computed.
+#[test]
+fn values_are_not_read_by_the_check() {
+    let csr = |column: i64| CsrIndices { crow: vec![0, 1, 1].into(), col: vec![column].into() };
+    let sparse = |values, columns| TensorData::sparse(values, csr(1), 2, columns).unwrap();
+    let targets = sparse(TensorValues::Int64(vec![9].into()), 2);
+    let datum = Datum::new(vec![1, 2]).tensor("target_tokens", targets);
+    let misplaced: TensorData = serde_json::from_value(serde_json::json!({
+        "data": [3.0], "dtype": "float32", "shape": [2, 2], "sparse_crow_indices": [0, 1, 1],
+        "sparse_col_indices": [7],
+    }))
+    .unwrap();
+    let broken = [datum.clone().tensor("weights", misplaced)];
+    WeightedNll.check(&broken).unwrap();
+    let logprobs = [Logprobs::new(&[-1.0; 4], &[2, 2]).unwrap()];
+    let refused = WeightedNll.evaluate(&broken, &logprobs).unwrap_err().to_string();
+    assert!(refused.contains("malformed") && refused.contains("`weights`"), "{refused}");
+    let longer = datum.tensor("weights", sparse(TensorValues::Float32(vec![3.0].into()), 3));
+    assert_refused(WeightedNll.check(&[longer]), "data", &["datum 0", "6 values", "`weights`", "4 target"]);
+}
+
 /// Sparse inputs are read as what they stand for.
 #[test]
 fn sparse_inputs() {

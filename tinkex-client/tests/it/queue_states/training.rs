@@ -151,7 +151,7 @@ async fn every_operation_tells_of_its_pause() {
             let changes = Changes::default();
             let builder = client.lora_training_client(MODEL).rank(2).queue_state_observer(changes.clone());
             let trainer = builder.create().await.unwrap();
-            let checkpoint = String::from(trainer.save_state("before").await.unwrap());
+            let checkpoint = trainer.save_state("before").await.unwrap().path;
             pause_polls(&server, kind, pause);
             operate(&trainer, site, &checkpoint).await;
             server.verify().unwrap();
@@ -232,7 +232,7 @@ async fn operations_of_a_client_share_one_line() {
     let builder = client.lora_training_client(MODEL).rank(2).queue_state_observer(changes.clone());
     let first = builder.create().await.unwrap();
     let second = trainer(&client).await;
-    let checkpoint = String::from(first.save_state("before").await.unwrap());
+    let checkpoint = first.save_state("before").await.unwrap().path;
     let minutes = |count: u64| Duration::from_secs(60 * count);
     service.pause(QueueState::PausedCapacity, None, Some(minutes(1) - Duration::from_secs(5)));
     let clone = first.clone();

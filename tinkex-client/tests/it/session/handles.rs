@@ -61,7 +61,9 @@ async fn a_sampler_handle_opened_elsewhere() {
 #[tokio::test(start_paused = true)]
 async fn a_handle_that_records_stability() {
     let server = FakeServer::new();
-    let (_service, sampler) = harness::sampler(&server).await;
+    let (service, sampler) = harness::sampler(&server).await;
+    let recording = service.sampling_client().base_model(harness::MODEL).record_stability_info(true);
+    assert!(recording.create().await.unwrap().handle().record_stability_info);
     let mut handle = sampler.handle();
     handle.record_stability_info = true;
     let opened = harness::builder(&server).open_sampler(&handle).await.unwrap();

@@ -1,14 +1,18 @@
 //! Batches of several chunks (PROTOCOL 12.5, TR-1).
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tinkex_client::{Datum, Effect, LossFn, TrainingClient};
+use tinkex_client::{Datum, Effect, ErrorCategory, LossFn, TrainingClient};
 use tinkex_testkit::service::{Dialect, Service, TrainingOrder};
-use tinkex_testkit::{FakeServer, Gate, Step};
+use tinkex_testkit::{FakeServer, Gate, Received, Step};
+use tokio::time::Instant;
 
 use super::{adam, arrivals, hasty_of, id, ids, is_filler, pass};
-use crate::harness::{example, trainer_of};
+use crate::harness::{assert_within, example, trainer_of};
 
 /// Chunks of two.
 fn in_pairs() -> Service {
@@ -153,6 +157,100 @@ async fn a_batch_without_its_first_chunk_is_completed() {
     assert!(error.to_string().contains("2 of 3 chunks were taken in"), "{error}");
     step.await.unwrap();
     assert_eq!(ids(&server, "forward_backward")[1..], [3, 4, 2, 2]);
+    assert_eq!(service.run(trainer.model_id()).unwrap().executed, [1, 2, 3, 4, 5]);
+}
+
+/// A chunk that fails after it was taken in does not hide the others: their results are waited for, and the error says
+/// which chunks count.
+#[tokio::test(start_paused = true)]
+async fn a_failed_result_says_which_chunks_count() {
+    const SERVER: ErrorCategory = ErrorCategory::Server;
+    type Case = (&'static str, fn(&Service), Option<Effect>, &'static str);
+    let cases: [Case; 4] = [
+        (
+            "one failed",
+            |service| service.fail_next(SERVER, "out of memory"),
+            Some(Effect::Partial),
+            "2 of 3 chunks were carried out: 1, 3",
+        ),
+        (
+            "one lost, one failed",
+            |service| {
+                service.expire_next();
+                service.fail_next(SERVER, "out of memory");
+            },
+            Some(Effect::Partial),
+            "1 of 3 chunks were carried out: 1; taken in, without a result: 2",
+        ),
+        (
+            "one lost",
+            Service::expire_next,
+            Some(Effect::TakenIn),
+            "2 of 3 chunks were carried out: 1, 3; taken in, without a result: 2",
+        ),
+        ("all failed", |service| (0..3).for_each(|_| service.fail_next(SERVER, "no")), None, "chunk 1 of 3"),
+    ];
+    for (name, fate, effect, words) in cases {
+        let service = in_pairs();
+        let (server, _client, trainer) = trainer_of(&service).await;
+        loss_of(&trainer, 1).await;
+        fate(&service);
+        let error = trainer.forward_backward(data(6), LossFn::CrossEntropy).await.unwrap_err();
+        assert_eq!((error.effect(), error.is_retryable()), (effect, effect.is_none()), "{name}: {error}");
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        let polled = server.requests("retrieve_future").into_iter();
+        let polled: BTreeSet<_> = polled.map(|poll| poll.request_id().unwrap().to_owned()).collect();
+        // The model, the first pass, and three chunks.
+        assert_eq!(polled.len(), 5, "{name}");
+    }
+}
+
+/// A server that refuses the filler of a hole gets another one, and where it refuses that as well the id, known to count
+/// for nothing, is passed over: the client goes on.
+#[tokio::test(start_paused = true)]
+async fn a_refused_filler_blocks_nobody() {
+    let no = || Step::status(400).json_body(json!({"detail": "no"}));
+    for (name, refusals, fillers) in [
+        ("forward passes", vec![no()], vec![true, false]),
+        ("any filler", vec![no(), no()], vec![true, false]),
+    ] {
+        let dialect = Dialect { training_order: TrainingOrder::Tolerant, ..Dialect::production() };
+        let service = Service::new(dialect);
+        service.set_client_config(&json!({"fwdbwd_max_chunk_len": 2}));
+        let (server, _client, trainer) = hasty_of(&service).await;
+        loss_of(&trainer, 1).await;
+        let is_first = |request: &Received| id(request) == 3 && pass(request).data.len() == 2;
+        server.script_when("forward_backward", is_first, [no()]).then_behave();
+        let filler = |request: &Received| id(request) == 3 && pass(request).data.len() == 1;
+        server.script_when("forward_backward", filler, refusals).then_behave();
+        let error = trainer.forward_backward(data(8), LossFn::CrossEntropy).await.unwrap_err();
+        assert_eq!(error.effect(), Some(Effect::Partial), "{name}: {error}");
+        trainer.optim_step(adam()).await.unwrap();
+        assert_eq!(ids(&server, "optim_step"), [6], "{name}");
+        let sent = server.requests("forward_backward").into_iter().filter(|request| filler(request));
+        let forward_only: Vec<_> = sent.map(|request| pass(&request).forward_only).collect();
+        assert_eq!(forward_only, fillers, "{name}");
+    }
+}
+
+/// In an outage the user hears of it after one limit of the retry policy, not after those of the chunk, of the first
+/// chunk and of the fillers in turn. The next operation settles what is left.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_reported_after_one_limit() {
+    let service = in_pairs();
+    let (server, _client, trainer) = trainer_of(&service).await;
+    loss_of(&trainer, 1).await;
+    let begun = Instant::now();
+    // The third chunk is taken in before the connection goes.
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let lost = move |request: &Received| is_down.load(Ordering::Relaxed) && id(request) != 4;
+    server.script_when("forward_backward", lost, [Step::reset()]).then_repeat_last();
+    let error = trainer.forward_backward(data(6), LossFn::CrossEntropy).await.unwrap_err();
+    assert_within(begun.elapsed().as_secs_f64(), 1795.0..=1980.0, "one limit");
+    assert_eq!(error.effect(), Some(Effect::Unknown), "{error}");
+    down.store(false, Ordering::Relaxed);
+    trainer.optim_step(adam()).await.unwrap();
     assert_eq!(service.run(trainer.model_id()).unwrap().executed, [1, 2, 3, 4, 5]);
 }
 

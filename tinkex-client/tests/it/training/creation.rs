@@ -56,7 +56,7 @@ async fn unusable_settings_are_refused_before_anything_is_sent() {
     }
     let path = "tinker://run/weights/a";
     for builder in [
-        client.training_client_from_state("nowhere"),
+        client.training_client_from_state("  "),
         client.training_client_from_state_with_optimizer(path).optimizer(OptimizerConfig::Dimuon),
     ] {
         assert_eq!(builder.create().await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -134,4 +134,56 @@ async fn an_unknown_checkpoint() {
     let error = client.training_client_from_state("tinker://run/weights/none").create().await.unwrap_err();
     assert!(error.to_string().contains("none"), "{error}");
     assert_eq!(server.count("create_model"), 0);
+}
+
+fn refusal(status: u16, detail: &str) -> Step {
+    Step::status(status).json_body(json!({ "detail": detail }))
+}
+
+/// OPEN_SERVERS, decision 7: a refusal that may be about anything is got around once, and says nothing of the service.
+#[tokio::test(start_paused = true)]
+async fn a_refused_setting_is_not_remembered_of_the_service() {
+    let (server, client, trainer) = trainer_of(&Service::default()).await;
+    let checkpoint = trainer.save_state("a").await.unwrap();
+    server.script("load_weights", [refusal(400, "user_metadata is too long")]).then_behave();
+    for _ in 0..2 {
+        client.training_client_from_state(&checkpoint).create().await.unwrap();
+    }
+    let loads = server.requests("load_weights");
+    let addressed: Vec<_> = loads.iter().map(|load| load.field("model_id").is_some()).collect();
+    assert_eq!(addressed, [false, true, false]);
+}
+
+/// A route that is not there for this form says how the service goes.
+#[tokio::test(start_paused = true)]
+async fn a_missing_route_is_remembered_of_the_service() {
+    for status in [404, 405, 501] {
+        let (server, client, trainer) = trainer_of(&Service::default()).await;
+        let checkpoint = trainer.save_state("a").await.unwrap();
+        server.script("load_weights", [refusal(status, "there is no such thing")]).then_behave();
+        for _ in 0..2 {
+            client.training_client_from_state(&checkpoint).create().await.unwrap();
+        }
+        let loads = server.requests("load_weights");
+        let addressed: Vec<_> = loads.iter().map(|load| load.field("model_id").is_some()).collect();
+        assert_eq!(addressed, [false, true, true], "{status}");
+    }
+}
+
+/// A model that was created for a checkpoint which then cannot be loaded does not stay behind.
+#[tokio::test(start_paused = true)]
+async fn a_model_without_its_checkpoint_is_unloaded() {
+    let (server, client, trainer) = trainer_of(&Service::default()).await;
+    let checkpoint = trainer.save_state("a").await.unwrap();
+    server
+        .script("load_weights", [refusal(405, "no"), refusal(403, "the checkpoint is locked")])
+        .then_behave();
+    let error = client.training_client_from_state(&checkpoint).create().await.unwrap_err();
+    assert!(error.to_string().contains("the checkpoint is locked"), "{error}");
+    let unloaded = server.requests("unload_model");
+    assert_eq!(unloaded.len(), 1);
+    assert_eq!(unloaded[0].text("model_id"), server.requests("load_weights")[1].text("model_id"));
+    // It is not known of the service that it wants the model first: that has not worked.
+    client.training_client_from_state(&checkpoint).create().await.unwrap();
+    assert_eq!(server.requests("load_weights")[2].field("model_id"), None);
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tinkex_client::{
     AdamParams, Datum, ErrorKind, FinishReason, LossFn, ModelInput, RequestType, SaveState, Stage,
-    TrainingClient,
+    TrainingClient, WireFormat,
 };
 use tinkex_testkit::service::Service;
-use tinkex_testkit::{Gate, Step};
+use tinkex_testkit::{FakeServer, Gate, Step};
+use tracing::Level;
 
 use super::{adam, arrivals};
-use crate::harness::{example, trainer_of};
+use crate::harness::{self, example, trainer_of};
+use crate::log_capture::LogCapture;
 
 /// A dropped handle detaches its operation: it reaches the server in its turn, and its result is not fetched.
 #[tokio::test(start_paused = true)]
@@ -43,6 +45,7 @@ async fn dropping_a_handle_detaches_the_operation() {
 /// Dropped while it is polled: the poll ends, and the operation stays what it is.
 #[tokio::test(start_paused = true)]
 async fn dropping_a_polled_handle_ends_the_poll() {
+    let (log, _guard) = LogCapture::start();
     let service = Service::default();
     let (server, client, trainer) = trainer_of(&service).await;
     server.script("retrieve_future", [Step::hang()]).then_behave();
@@ -54,6 +57,10 @@ async fn dropping_a_polled_handle_ends_the_poll() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(client.inflight().is_empty());
     assert_eq!(service.run(trainer.model_id()).unwrap().steps, 1);
+    let said = log.messages(Level::DEBUG).into_iter().filter(|text| text.contains("detached"));
+    let said: Vec<_> = said.collect();
+    assert!(said.len() == 1 && said[0].contains("its handle was dropped"), "{said:?}");
+    assert!(!said[0].contains("runtime"), "{said:?}");
 }
 
 /// Arguments that no server accepts are refused in the call; they take no sequence id and hold nobody up.
@@ -79,7 +86,7 @@ async fn unusable_arguments_are_refused_without_being_sent() {
         ("learning_rate", trainer.optim_step(AdamParams::new(f64::NAN)).await.map(drop).unwrap_err()),
         ("name", trainer.save_state(" ").await.map(drop).unwrap_err()),
         ("ttl_seconds", trainer.save_state(SaveState::new("a").ttl(hour / 2)).await.map(drop).unwrap_err()),
-        ("model path", trainer.load_state("nowhere").await.unwrap_err()),
+        ("path", trainer.load_state(" ").await.unwrap_err()),
     ];
     for (field, error) in refused {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -89,11 +96,14 @@ async fn unusable_arguments_are_refused_without_being_sent() {
     assert_eq!(arrivals(&server), ["optim_step 1"]);
 }
 
-/// Data that fit no protobuf are found when they are written, in their turn; the id goes to the next operation.
+/// Data that the form in use cannot say are found in their turn; the id goes to the next operation.
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_written_takes_no_id() {
     let service = Service::default();
-    let (server, _client, trainer) = trainer_of(&service).await;
+    let server = FakeServer::with(service);
+    let client = harness::service(&server).await;
+    let builder = client.lora_training_client(harness::MODEL).wire_format(WireFormat::Protobuf);
+    let trainer = builder.create().await.unwrap();
     let asset = tinkex_client::Chunk::ImageAssetPointer(
         serde_json::from_value(serde_json::json!({"location": "asset", "format": "png"})).unwrap(),
     );
@@ -128,7 +138,7 @@ async fn unloading_comes_last() {
     assert_eq!(trainer.unload().await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// Closing the service refuses new operations; those queued go on, as far as the server lets them.
+/// Closing the service refuses new operations; those queued go on, and their results are still to be had.
 #[tokio::test(start_paused = true)]
 async fn closing_the_service_lets_queued_operations_through() {
     let service = Service::default();
@@ -138,11 +148,13 @@ async fn closing_the_service_lets_queued_operations_through() {
     server.script("sessions/*/finish", [Step::json(serde_json::json!({}))]);
     let (first, second) = (trainer.optim_step(adam()), trainer.optim_step(adam()));
     gate.arrived(1).await;
-    client.close(FinishReason::Success).await.unwrap();
+    let closing = tokio::spawn(async move { client.close(FinishReason::Success).await });
+    tokio::task::yield_now().await;
     assert_eq!(trainer.optim_step(adam()).await.unwrap_err().kind(), ErrorKind::Closed);
     gate.open();
     first.await.unwrap();
     second.await.unwrap();
+    closing.await.unwrap().unwrap();
 }
 
 /// F-30: when the runtime goes, every handle ends, queued, submitting or polling; dropping a long queue is no trouble.

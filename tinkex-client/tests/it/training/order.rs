@@ -22,7 +22,7 @@ async fn operations_arrive_in_the_order_of_the_calls() {
     let (step, saved) = (trainer.optim_step(adam()), trainer.save_state("first"));
     let look = trainer.forward([example("abcd")], LossFn::CrossEntropy);
     let looked = look.await.unwrap();
-    assert_eq!(saved.await.unwrap().path.name(), "first");
+    assert_eq!(saved.await.unwrap().tinker_path().unwrap().name(), "first");
     step.await.unwrap();
     let losses: Vec<_> =
         join_all(passes).await.into_iter().map(|output| output.unwrap().loss().unwrap()).collect();

@@ -81,6 +81,52 @@ async fn an_id_in_doubt_is_settled_before_the_next_operation() {
     }
 }
 
+/// An acceptance that cannot be read may come from something in front of the server, which then waits for the id: it is
+/// settled like any other that is in doubt.
+#[tokio::test(start_paused = true)]
+async fn an_acceptance_that_cannot_be_read_leaves_its_id_in_doubt() {
+    for (name, body, content_type) in [
+        ("a page of a proxy", "<html>sorry</html>", "text/html"),
+        ("no promise", r#"{"request_id":null}"#, "application/json"),
+    ] {
+        let service = Service::default();
+        let (server, _client, trainer) = trainer_of(&service).await;
+        server.script("optim_step", [Step::raw(body, content_type)]).then_behave();
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (ErrorKind::Decode, Some(Effect::Unknown)),
+            "{name}: {error}"
+        );
+        trainer.optim_step(adam()).await.unwrap();
+        assert_eq!(arrivals(&server), ["optim_step 1", "forward_backward 1", "optim_step 2"], "{name}");
+        let run = service.run(trainer.model_id()).unwrap();
+        assert_eq!((run.steps, run.waiting.len()), (1, 0), "{name}");
+    }
+}
+
+/// What was or may have been taken in is not to be repeated blindly; what left nothing behind is.
+#[tokio::test(start_paused = true)]
+async fn what_may_count_is_not_said_to_be_retryable() {
+    for (name, step, retryable) in [
+        ("never sent", Step::refuse(), true),
+        ("429", Step::status(429), true),
+        ("the answer lost", Step::behave().then_lose(), false),
+        ("503", Step::status(503), false),
+    ] {
+        let (server, _client, trainer) = hasty_of(&Service::default()).await;
+        server.script("optim_step", [step]).then_behave();
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(error.is_retryable(), retryable, "{name}: {error}");
+        assert_eq!(error.effect() == Some(Effect::Nothing), retryable, "{name}: {error}");
+    }
+    let service = Service::default();
+    let (_server, _client, trainer) = trainer_of(&service).await;
+    service.expire_next();
+    let error = trainer.optim_step(adam()).await.unwrap_err();
+    assert_eq!((error.effect(), error.is_retryable()), (Some(Effect::TakenIn), false), "{error}");
+}
+
 /// While an id cannot be settled nothing else is sent; each operation tries again, and the first that can goes on.
 #[tokio::test(start_paused = true)]
 async fn operations_fail_until_an_id_is_settled() {
@@ -138,10 +184,32 @@ async fn the_count_of_the_server_is_adopted() {
     server.script("optim_step", [expecting(90), expecting(7), Step::json(json!({"request_id": "r"}))]);
     server.script("retrieve_future", [Step::json(json!({"metrics": null}))]);
     trainer.optim_step(adam()).await.unwrap();
-    server.script("optim_step", [expecting(1), expecting(2), expecting(3), expecting(4)]);
+    server.script("optim_step", [expecting(9), expecting(10), expecting(11), expecting(12)]);
     let error = trainer.optim_step(adam()).await.unwrap_err();
-    assert_eq!((error.kind(), error.expected_seq_id()), (ErrorKind::SequenceConflict, Some(4)), "{error}");
-    assert_eq!(ids(&server, "optim_step")[3..], [5, 90, 7, 8, 1, 2, 3]);
+    assert_eq!((error.kind(), error.expected_seq_id()), (ErrorKind::SequenceConflict, Some(12)), "{error}");
+    assert_eq!(ids(&server, "optim_step")[3..], [5, 90, 7, 8, 9, 10, 11]);
+}
+
+/// A number that cannot be the count of the server, below what it has accepted or far beyond what was sent, fails the
+/// operation and changes nothing.
+#[tokio::test(start_paused = true)]
+async fn an_implausible_count_is_not_adopted() {
+    let service = Service::default();
+    let (server, _client, trainer) = trainer_of(&service).await;
+    for _ in 0..3 {
+        trainer.optim_step(adam()).await.unwrap();
+    }
+    let implausible = [1, 3, 20_000, 1 << 40];
+    let detail = |expected| json!({"detail": format!("Sequence conflict: expected {expected}, got 4")});
+    let conflicts = implausible.map(|expected: u64| Step::status(409).json_body(detail(expected)));
+    server.script("optim_step", conflicts).then_behave();
+    for expected in implausible {
+        let error = trainer.optim_step(adam()).await.unwrap_err();
+        let told = (error.kind(), error.expected_seq_id(), error.effect());
+        assert_eq!(told, (ErrorKind::SequenceConflict, Some(expected), Some(Effect::Nothing)), "{error}");
+    }
+    trainer.optim_step(adam()).await.unwrap();
+    assert_eq!(ids(&server, "optim_step"), [1, 2, 3, 4, 4, 4, 4, 4]);
 }
 
 /// A server that does not say which id it expects: an id it may have counted is passed over, and settled all the same.

@@ -79,6 +79,44 @@ async fn a_snapshot_is_a_sampling_client() {
     assert_eq!(created.header("x-sdk-method"), Some("TrainingClient.create_sampling_client"));
 }
 
+/// OPEN_SERVERS: a path of a server's own form is the result of a save that worked, and good for loading, sampling and
+/// copying.
+#[tokio::test(start_paused = true)]
+async fn paths_of_another_form() {
+    let server = FakeServer::new();
+    let client = harness::builder(&server).project_id("home").build().await.unwrap();
+    let trainer = client.lora_training_client(MODEL).create().await.unwrap();
+    let saved = |path: &str| Step::json(json!({ "path": path }));
+    let polls = [saved("sessions/m/weights/a"), saved("sessions/m/sampler_weights/b")];
+    server.script("retrieve_future", polls).then_behave();
+    let state = trainer.save_state("a").await.unwrap();
+    assert_eq!((state.path.as_str(), state.tinker_path()), ("sessions/m/weights/a", None));
+    let sampler = trainer.save_weights_for_sampler("b").await.unwrap();
+    assert_eq!((sampler.path.as_str(), sampler.tinker_path()), ("sessions/m/sampler_weights/b", None));
+
+    server.script("load_weights", [Step::status(400)]).then_behave();
+    assert_eq!(trainer.load_state(&state).await.unwrap_err().status(), Some(400));
+    assert_eq!(server.requests("load_weights")[0].text("path"), Some(&*state.path));
+    let created = [Step::json(json!({ "sampling_session_id": "s-1" }))];
+    server.script("create_sampling_session", created).then_behave();
+    server.script("samplers/s-1", [Step::json(json!({ "sampler_id": "s-1", "base_model": MODEL }))]);
+    trainer.create_sampling_client(&sampler).await.unwrap();
+    assert_eq!(server.requests("create_sampling_session")[0].text("model_path"), Some(&*sampler.path));
+    server.script("copy_weights", [Step::json(json!({ "tinker_path": "sessions/n/weights/a" }))]);
+    assert_eq!(client.copy_weights(&state).await.unwrap(), "sessions/n/weights/a");
+}
+
+/// A snapshot's sampler asks for what it is told to ask for (SURFACE).
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_records_stability() {
+    let (server, _client, trainer) = trainer_of(&Service::default()).await;
+    let snapshot = SamplingSnapshot::new().record_stability_info(true);
+    let sampler = trainer.sampling_snapshot(snapshot).await.unwrap();
+    assert!(sampler.handle().record_stability_info);
+    sampler.sample(request(&[97])).await.unwrap();
+    assert_eq!(server.requests("asample")[0].field("record_stability_info"), Some(&json!(true)));
+}
+
 /// A name that is taken is refused at once; the id goes to the next operation.
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_taken() {
@@ -103,11 +141,11 @@ async fn copies_go_to_a_project() {
     let client = harness::builder(&server).project_id("home").build().await.unwrap();
     let trainer = client.lora_training_client(MODEL).create().await.unwrap();
     let checkpoint = trainer.save_state("a").await.unwrap();
-    let copy =
-        CopyWeights::new(checkpoint.clone()).destination_project("archive").ttl(Duration::from_secs(7200));
+    let copy = CopyWeights::from(&checkpoint).destination_project("archive").ttl(Duration::from_secs(7200));
     client.copy_weights(copy.weights_access_token("secret")).await.unwrap();
     client.copy_weights(checkpoint.path.as_str()).await.unwrap();
     let requests = server.requests("copy_weights");
+    assert_eq!(requests[0].header("x-sdk-method"), Some("ServiceClient.copy_weights"));
     assert_eq!(requests[0].header("x-tinker-weights-access-token"), Some("secret"));
     assert_eq!(
         requests[0].json(),

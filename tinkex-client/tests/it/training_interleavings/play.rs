@@ -56,7 +56,7 @@ impl Stage {
         let client = harness::service(&server).await;
         let builder = client.lora_training_client(MODEL).rank(2).seed(plan.seed).retry_policy(policy);
         let trainer = builder.create().await.expect("all is calm yet");
-        let start = trainer.save_state("start").await.expect("all is calm yet").into();
+        let start = trainer.save_state("start").await.expect("all is calm yet").path;
         Self { service, ledger, server, client, trainer, start }
     }
 
