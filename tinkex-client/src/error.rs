@@ -107,6 +107,11 @@ impl Error {
         )
     }
 
+    pub(crate) fn unloaded(model_id: &str) -> Self {
+        let message = format!("the model {model_id} was unloaded; make a new training client");
+        Self::new(ErrorKind::Closed, ErrorCategory::User, message)
+    }
+
     pub(crate) fn task_ended() -> Self {
         let message = "the task behind the request is gone; the runtime it ran on has shut down; \
                        make a new client inside a running runtime";
@@ -270,7 +275,8 @@ impl Error {
     }
 
     /// What a failed training operation has done at the server, where that is known to be one of the few things that can
-    /// be said; none for other errors. Of anything but [`Effect::Nothing`] the operation must not simply be made again,
+    /// be said; none for other errors. Those refused before anything was sent have done nothing; of an operation that the server
+    /// took in and that failed there ([`RequestFailed`](ErrorKind::RequestFailed)) only the server knows. Of anything but [`Effect::Nothing`] the operation must not simply be made again,
     /// since its gradient or step may count twice; such an error is not [retryable](Self::is_retryable).
     pub fn effect(&self) -> Option<Effect> {
         self.0.effect

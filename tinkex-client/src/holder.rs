@@ -135,7 +135,7 @@ impl Holder {
             session: Session::keep_alive(session_id, http.clone(), &self.runtime),
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
-            training: TrainingDispatch::new(config.fwdbwd_dispatch_bytes_semaphore_size, any_order),
+            training: TrainingDispatch::new(any_order),
             custom_losses: CustomLosses::default(),
             cancellations: CancelQueue::new(http.clone(), flags.clone(), self.runtime.clone()),
             refresh: refreshes.then(|| {

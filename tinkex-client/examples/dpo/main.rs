@@ -1,7 +1,7 @@
 //! Direct preference optimisation: of two answers to a question, the preferred one becomes more likely. The loss is
 //! computed in this process, so any loss can take its place.
 //!
-//! `cargo run --example dpo` needs no key: it trains on an embedded server. `--url URL`, with the key in
+//! `cargo run -p tinkex-client --example dpo` needs no key: it trains on an embedded server. `--url URL`, with the key in
 //! `TINKER_API_KEY`, trains on a real one; `--model NAME` picks the base model. The loop is in `training.rs`.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person")]
@@ -20,7 +20,7 @@ use tinkex_testkit::FakeServer;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    terminal::run("cargo run --example dpo --", &FakeServer::new(), dpo).await
+    terminal::run("cargo run -p tinkex-client --example dpo --", &FakeServer::new(), dpo).await
 }
 
 async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
@@ -58,11 +58,12 @@ async fn dpo(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     }
     screen.line(&format!("\nLog-probabilities of preferred (+) and rejected (-) answers:\n{table}\n"));
     let accuracy = steps.last().map_or(0.0, |step| step.accuracy);
-    if accuracy <= 0.5 {
-        return Err(
-            format!("only {:.0} % of the preferences are followed after training", 100.0 * accuracy).into()
-        );
+    let margin = margins.last().copied().unwrap_or(0.0);
+    let followed =
+        format!("{:.0} % of the preferences are followed, by a mean margin of {margin:.2}", 100.0 * accuracy);
+    if accuracy <= 0.5 || margin < 0.05 {
+        return Err(format!("only {followed}; try another --learning-rate").into());
     }
-    screen.line(&format!("{:.0} % of the preferences are followed after training.", 100.0 * accuracy));
+    screen.line(&format!("{followed}."));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Checkpoints: a run is stopped halfway and goes on in another session, and its losses are those of a run that was
 //! never stopped.
 //!
-//! `cargo run --example resume` needs no key: it trains on an embedded server. `--url URL`, with the key in
+//! `cargo run -p tinkex-client --example resume` needs no key: it trains on an embedded server. `--url URL`, with the key in
 //! `TINKER_API_KEY`, trains on a real one; `--model NAME` picks the base model. The run is in `training.rs`.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person")]
@@ -21,7 +21,7 @@ use training::{Recipe, STEPS, STOP};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    terminal::run("cargo run --example resume --", &FakeServer::new(), resume).await
+    terminal::run("cargo run -p tinkex-client --example resume --", &FakeServer::new(), resume).await
 }
 
 async fn resume(connection: &Connection, screen: &Screen) -> Result<(), Failure> {

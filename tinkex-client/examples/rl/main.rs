@@ -1,6 +1,6 @@
 //! Reinforcement learning: the model samples, a program scores the samples, and the good ones become more likely.
 //!
-//! The reward is the share of vowels: of no use, but anyone can check it. `cargo run --example rl` needs no key: it
+//! The reward is the share of vowels: of no use, but anyone can check it. `cargo run -p tinkex-client --example rl` needs no key: it
 //! trains on an embedded server. `--url URL`, with the key in `TINKER_API_KEY`, trains on a real one; `--model NAME`
 //! picks the base model. The loop is in `training.rs`.
 
@@ -20,7 +20,7 @@ use tinkex_testkit::FakeServer;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    terminal::run("cargo run --example rl --", &FakeServer::new(), rl).await
+    terminal::run("cargo run -p tinkex-client --example rl --", &FakeServer::new(), rl).await
 }
 
 async fn rl(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
@@ -58,7 +58,7 @@ async fn rl(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
     let (first, last) = (mean(&rewards[..quarter]), mean(&rewards[rewards.len() - quarter..]));
     if last <= first {
-        return Err(format!("the mean reward did not rise: {first:.2} at first, {last:.2} at last").into());
+        return Err(format!("the mean reward did not rise: {first:.2} at first, {last:.2} at last; try another --learning-rate").into());
     }
     screen.line(&format!("The mean reward rose from {first:.2} to {last:.2}."));
     Ok(())

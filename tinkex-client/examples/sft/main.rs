@@ -1,6 +1,6 @@
 //! Supervised fine-tuning: a model learns a short text by heart, and recites it.
 //!
-//! `cargo run --example sft` needs no key: it trains on an embedded server. `--url URL`, with the key in
+//! `cargo run -p tinkex-client --example sft` needs no key: it trains on an embedded server. `--url URL`, with the key in
 //! `TINKER_API_KEY`, trains on a real one; `--model NAME` picks the base model. The loop is in `training.rs`.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person")]
@@ -18,7 +18,7 @@ use tinkex_testkit::FakeServer;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    terminal::run("cargo run --example sft --", &FakeServer::new(), sft).await
+    terminal::run("cargo run -p tinkex-client --example sft --", &FakeServer::new(), sft).await
 }
 
 async fn sft(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ async fn sft(connection: &Connection, screen: &Screen) -> Result<(), Failure> {
     if after != training::TEXT {
         let (first, last) = (losses.first().unwrap_or(&0.0), losses.last().unwrap_or(&0.0));
         return Err(
-            format!("the text was not learned by heart; the loss went from {first:.3} to {last:.3}").into()
+            format!("the text was not learned by heart; the loss went from {first:.3} to {last:.3}; try another --learning-rate").into()
         );
     }
     screen.line("The text was learned by heart.");

@@ -59,7 +59,11 @@ impl Batch {
             return Err(InvalidInput::new("data", "must not be empty"));
         }
         loss.validate()?;
-        data.iter().try_for_each(Datum::validate)?;
+        for (n, datum) in data.iter().enumerate() {
+            datum
+                .validate()
+                .map_err(|e| InvalidInput::new("data", format!("has a problem in datum {n}: {e}")))?;
+        }
         Ok(Self { data, chunks, loss, forward_only })
     }
 
@@ -163,14 +167,14 @@ impl Call {
     /// Submits all chunks of a batch within the turn.
     ///
     /// # Errors
-    /// Where no form, or not the one in use, can say all of the data: nothing was sent. Where a chunk failed for good; the error says which chunks count at the server. Nothing is left that the server
-    /// would wait for.
+    /// Where no form, or not the one in use, can say all of the data: nothing was sent. Where a chunk failed for good; the
+    /// error says which chunks count at the server. Nothing is left that the server would wait for.
     pub(crate) async fn submit_batch(
         &self,
         state: &mut SequenceState,
         batch: &Batch,
     ) -> Result<Vec<PromiseRef>, Error> {
-        self.settle(state, Patience::Full).await?;
+        self.settle(state, state.patience(self.started)).await?;
         let fit = self.fit(batch).map_err(|invalid| Failure::unsent(invalid).into_error())?;
         let mut chunks = Chunks::of(batch, fit);
         let any_order = batch.chunks.len() > 1 && self.trainer.dispatch.takes_any_order();
@@ -193,7 +197,7 @@ impl Call {
     async fn submit_in_order(&self, state: &mut SequenceState, chunks: &mut Chunks<'_>) {
         for chunk in 0..chunks.promises.len() {
             let pass = chunks.batch.pass(chunk, chunks.fit);
-            let outcome = self.submit_next(state, &pass, Patience::Full).await;
+            let outcome = self.submit_next(state, &pass, state.patience(self.started)).await;
             let failed = outcome.is_err();
             chunks.note(chunk, outcome);
             if failed {
@@ -213,8 +217,8 @@ impl Call {
         let count = batch.chunks.len();
         let ids = state.draw(count as u64);
         let gate_id = ids.start;
-        let identity =
-            |seq_id| Identity { seq_id, doubted: state.is_drawn_again(seq_id), patience: Patience::Full };
+        let patience = state.patience(self.started);
+        let identity = |seq_id| Identity { seq_id, doubted: state.is_drawn_again(seq_id), patience };
         let (gate, others) = (identity(gate_id), ids.skip(1).map(identity).collect::<Vec<_>>());
         let outcomes =
             join_all(others.iter().zip(1..).map(|(identity, chunk)| async move {
@@ -235,7 +239,12 @@ impl Call {
                     moved.push(chunk);
                     continue;
                 }
-                Err(failure) => state.failed(seq_id, failure.fate),
+                Err(failure) => {
+                    if failure.is_outage() {
+                        state.give_up();
+                    }
+                    state.failed(seq_id, failure.fate);
+                }
             }
             chunks.note(chunk, outcome);
         }
@@ -279,7 +288,10 @@ fn in_order_only(
     state: &SequenceState,
 ) -> Option<u64> {
     let nothing_counts = |outcome: &Result<PromiseRef, Failure>| {
-        outcome.as_ref().is_err_and(|failure| !failure.fate.may_count())
+        outcome.as_ref().is_err_and(|failure| {
+            let expected = failure.conflict.and_then(|conflict| conflict.expected);
+            !failure.fate.may_count() || expected.is_some_and(|expected| expected <= gate_id)
+        })
     };
     let expected = |outcome: &Result<PromiseRef, Failure>| {
         let expected = outcome.as_ref().err()?.conflict?.expected?;

@@ -102,7 +102,7 @@ where
     }
     let ticket = if last { trainer.turns.last_ticket() } else { trainer.turns.ticket() };
     let Ok(ticket) = ticket else {
-        return TrainingHandle::refused(Error::closed("training"));
+        return TrainingHandle::refused(Error::unloaded(&trainer.model_id));
     };
     let entry = trainer.holder.inflight.enter(operation.kind, Arc::clone(&trainer.model_id));
     let (sender, receiver) = oneshot::channel();

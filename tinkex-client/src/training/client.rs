@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinkex_future::{Poller, PromiseRef};
+use tinkex_future::{ByteBudget, Poller, PromiseRef};
 use tinkex_http::{ApiRequest, BackoffGate, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
@@ -74,6 +74,9 @@ pub(crate) struct Trainer {
     pub(super) observers: Arc<ObserverSet>,
     /// Closed by a 429 of a submission of this client. The limits that servers name for training are those of a model.
     pub(super) window: Arc<BackoffGate>,
+    /// Bounds the estimated bytes of chunks that are encoded and being sent (PROTOCOL 12.5). A client's own, since they
+    /// are held while its window is closed.
+    pub(super) bytes: Arc<ByteBudget>,
     pub(super) submit_policy: RetryPolicy,
     pub(super) wire_format: WireFormat,
     pub(crate) chunk_limits: ChunkLimits,

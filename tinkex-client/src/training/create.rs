@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use tinkex_future::{PollPolicy, PromiseRef};
+use tinkex_future::{ByteBudget, PollPolicy, PromiseRef};
 use tinkex_http::{ApiRequest, HttpError, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
@@ -122,6 +122,7 @@ impl<'a> Creation<'a> {
             poll_places: PollPlaces::new(holder.settings.connection_places.clone()),
             observers,
             window: Arc::default(),
+            bytes: Arc::new(ByteBudget::new(connection.config.fwdbwd_dispatch_bytes_semaphore_size)),
             submit_policy,
             wire_format: options.wire_format,
             chunk_limits: ChunkLimits::from(&connection.config),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tinkex_future::ByteBudget;
 use tinkex_http::BackoffGate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -20,19 +19,16 @@ pub(crate) struct TrainingDispatch {
     /// Closed by a 429 of a creation. A model that may not be created yet must not hold up those in training, so each of
     /// them has a window of its own, and so have samples.
     pub(super) creation_window: Arc<BackoffGate>,
-    /// Bounds the estimated bytes of chunks that are encoded and being sent (PROTOCOL 12.5).
-    pub(super) bytes: Arc<ByteBudget>,
     pub(super) formats: WireFormatMemory,
     pub(super) creation: CreationHabit,
     any_order: AtomicBool,
 }
 
 impl TrainingDispatch {
-    /// A budget of `bytes` estimated bytes; `any_order` says whether chunks may arrive in any order.
-    pub(crate) fn new(bytes: u64, any_order: bool) -> Arc<Self> {
+    /// `any_order` says whether chunks may arrive in any order.
+    pub(crate) fn new(any_order: bool) -> Arc<Self> {
         Arc::new(Self {
             creation_window: Arc::default(),
-            bytes: Arc::new(ByteBudget::new(bytes)),
             formats: WireFormatMemory::default(),
             creation: CreationHabit::default(),
             any_order: AtomicBool::new(any_order),

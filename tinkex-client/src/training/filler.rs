@@ -12,7 +12,7 @@ use tinkex_types::{Datum, Loss, LossFn, ModelInput};
 
 use super::call::Call;
 use super::pass::Pass;
-use super::sequence::SequenceState;
+use super::sequence::{Open, SequenceState};
 use super::submission::{Conflict, Failure, Fate, Identity, Outgoing as _, Patience};
 use super::wire_format::Fit;
 use crate::{Effect, Error};
@@ -36,8 +36,15 @@ impl Call {
                     break;
                 }
                 if !failure.is_about_the_request() {
+                    if failure.is_outage() {
+                        state.give_up();
+                    }
                     return Err(unsettled(failure, seq_id));
                 }
+            }
+            if state.first_open() == Some((seq_id, Open::Unknown)) {
+                // Nothing tells what became of it: it is drawn again where it is the last.
+                state.refused(seq_id);
             }
             if is_open(state, seq_id) {
                 tracing::warn!(
@@ -75,6 +82,8 @@ fn note(state: &mut SequenceState, seq_id: u64, failure: &Failure) {
         (Some(_), _) => state.accepted(seq_id),
         // As much in doubt as before.
         (None, Fate::Unsent) => {}
+        // That the filler does not count says nothing of what went out before.
+        (None, Fate::Refused) if state.first_open() == Some((seq_id, Open::Unknown)) => {}
         (None, fate) => state.failed(seq_id, fate),
     }
 }

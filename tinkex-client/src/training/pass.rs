@@ -58,7 +58,7 @@ impl Attempt<'_> {
     /// Submits in one form. The request is written when the budget lets it in, so that the memory of waiting ones is
     /// not taken, and once for all attempts.
     async fn submit(&self, form: Form, is_final: fn(u16) -> bool) -> Result<PromiseRef, Failure> {
-        let _room = self.call.trainer.dispatch.bytes.acquire(self.pass.bytes).await;
+        let _room = self.call.trainer.bytes.acquire(self.pass.bytes).await;
         let request = self.request(form).await?;
         submit_once(self.call, request, self.identity, is_final).await
     }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::submission::Fate;
+use tokio::time::Instant;
+
+use super::submission::{Fate, Patience};
 
 /// How far ahead of this client a server can be that counts differently: it may have counted requests that it refused.
 const AHEAD: u64 = 10_000;
@@ -33,11 +35,28 @@ pub(crate) struct SequenceState {
     /// The ids that were sent and not taken, as far as is known.
     sent: BTreeSet<u64>,
     open: BTreeMap<u64, Open>,
+    /// When the server was last given up on, if it has taken nothing since.
+    given_up: Option<Instant>,
 }
 
 impl SequenceState {
     pub(crate) fn starting_at(first: u64) -> Self {
-        Self { next: first, taken: first.saturating_sub(1), sent: BTreeSet::new(), open: BTreeMap::new() }
+        let taken = first.saturating_sub(1);
+        Self { next: first, taken, sent: BTreeSet::new(), open: BTreeMap::new(), given_up: None }
+    }
+
+    /// How long the submissions of an operation are repeated. One that was called before the server was given up on
+    /// does not wait as long once more: an outage would be paid for by each of a hundred steps in the queue.
+    pub(super) fn patience(&self, called: Instant) -> Patience {
+        match self.given_up {
+            Some(given_up) if called < given_up => Patience::Brief,
+            _ => Patience::Full,
+        }
+    }
+
+    /// The server was given up on.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = Some(Instant::now());
     }
 
     /// Draws `count` consecutive ids. Until more is said of them they count as unknown, so that an operation which
@@ -56,6 +75,7 @@ impl SequenceState {
 
     /// The server has taken the id.
     pub(crate) fn accepted(&mut self, id: u64) {
+        self.given_up = None;
         self.taken = self.taken.max(id);
         self.pass_over(id);
     }

@@ -246,6 +246,7 @@ impl Call {
     ) -> Result<ApiResponse, HttpError> {
         let Trainer { holder, window, submit_policy, .. } = &*self.trainer;
         let policy = patience.policy(submit_policy);
+        let request = if patience == Patience::Brief { request.deadline(BRIEF) } else { request };
         send(holder, window, request, self.submitter(), &policy, self.operation.method, is_final).await
     }
 
@@ -260,8 +261,9 @@ impl Call {
         state: &mut SequenceState,
         outgoing: &impl Outgoing,
     ) -> Result<PromiseRef, Error> {
-        self.settle(state, Patience::Full).await?;
-        let promise = self.submit_next(state, outgoing, Patience::Full).await.map_err(Failure::into_error)?;
+        let patience = state.patience(self.started);
+        self.settle(state, patience).await?;
+        let promise = self.submit_next(state, outgoing, patience).await.map_err(Failure::into_error)?;
         if state.first_open().is_some() {
             // An id was given up on the word of a server that did not say which one it expects.
             self.settle_now(state).await;
@@ -289,6 +291,9 @@ impl Call {
                 }
                 Err(failure) => failure,
             };
+            if failure.is_outage() {
+                state.give_up();
+            }
             let counted = match failure.conflict {
                 Some(Conflict { expected: Some(expected), .. }) if state.is_plausible(expected) => {
                     state.adopt(expected);

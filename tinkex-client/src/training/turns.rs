@@ -89,6 +89,9 @@ impl Turns {
 
     /// There are tickets again: the last operation was in vain.
     pub(crate) fn reopen(&self) {
+        if self.closing.has_begun() {
+            return;
+        }
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).closed = false;
     }
 }

@@ -9,6 +9,7 @@
 //! JSON is settled on only when that happened twice in a row.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tinkex_types::{Datum, InvalidInput};
 use tokio::sync::{Mutex, MutexGuard};
@@ -119,8 +120,11 @@ pub(super) struct WireFormatMemory {
 /// The right to find out; held while a form is tried.
 pub(super) struct Trial<'a>(
     &'a AtomicU8,
-    #[allow(dead_code, reason = "held for its drop")] MutexGuard<'a, ()>,
+    #[allow(dead_code, reason = "held for its drop")] Option<MutexGuard<'a, ()>>,
 );
+
+/// How long one pass may keep the others of the service waiting while it finds out; then they find out too.
+const TRIAL_LIMIT: Duration = Duration::from_secs(30);
 
 const PROTOBUF: u8 = 1;
 const JSON: u8 = 2;
@@ -142,7 +146,8 @@ impl WireFormatMemory {
         if let Some(form) = self.proven() {
             return Ok(form);
         }
-        let trial = self.trial.lock().await;
+        // Whoever finds out may be told to wait, for ever: that must not hold up the others.
+        let trial = tokio::time::timeout(TRIAL_LIMIT, self.trial.lock()).await.ok();
         self.proven().ok_or(Trial(&self.proven, trial))
     }
 }

@@ -323,3 +323,17 @@ async fn chunks_on_their_way_are_bounded_by_bytes() {
     trainer.forward_backward(data(40), LossFn::CrossEntropy).await.unwrap();
     assert_eq!(server.max_in_flight("forward_backward"), most);
 }
+
+/// TR-3: a passing failure of one chunk does not hide that the server takes ids in order only.
+#[tokio::test(start_paused = true)]
+async fn a_strict_server_is_recognised_behind_a_passing_failure() {
+    let service = Service::new(Dialect { training_order: TrainingOrder::Strict, ..Dialect::production() });
+    service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward([example("ab")], LossFn::CrossEntropy).await.unwrap();
+    let struck = AtomicBool::new(false);
+    let once = move |r: &Received| id(r) == 3 && !struck.swap(true, Ordering::Relaxed);
+    server.script_when("forward_backward", once, [Step::status(503)]);
+    trainer.forward_backward(vec![example("abc"); 3], LossFn::CrossEntropy).await.unwrap();
+    assert!(service.run(trainer.model_id()).unwrap().gaps().is_empty());
+}

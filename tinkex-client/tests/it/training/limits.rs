@@ -95,3 +95,40 @@ async fn a_batch_of_many_chunks_is_fetched_in_part_after_part() {
     }
     assert_eq!(server.max_in_flight("retrieve_future"), 64);
 }
+
+/// The first pass of a service finds out the wire form. Told to wait, it keeps no other model waiting.
+#[tokio::test(start_paused = true)]
+async fn finding_out_the_form_holds_up_no_other_model() {
+    let service = Service::default();
+    let (server, client, first) = trainer_of(&service).await;
+    let other = client.lora_training_client(MODEL).create().await.unwrap();
+    let model = first.model_id().to_owned();
+    let of_first = move |r: &tinkex_testkit::Received| super::pass(r).model_id == model;
+    let throttled = throttled().repeat(100_000);
+    server.script_when("forward_backward", of_first, [throttled]);
+    let stuck = first.forward_backward([example("abcd")], LossFn::CrossEntropy);
+    server.wait_for("forward_backward", 1).await;
+    let pass = other.forward_backward([example("abcd")], LossFn::CrossEntropy);
+    tokio::time::timeout(Duration::from_secs(60), pass).await.unwrap().unwrap();
+    drop(stuck);
+}
+
+/// A model that is told to wait keeps its own bytes, not those of others.
+#[tokio::test(start_paused = true)]
+async fn the_byte_budget_is_a_clients_own() {
+    let service = Service::default();
+    let flags = json!({"fwdbwd_dispatch_bytes_semaphore_size": 50, "fwdbwd_max_chunk_len": 1});
+    service.set_client_config(&flags);
+    let (server, client, first) = trainer_of(&service).await;
+    let other = client.lora_training_client(MODEL).create().await.unwrap();
+    first.forward([example("ab")], LossFn::CrossEntropy).await.unwrap();
+    let model = first.model_id().to_owned();
+    let of_first = move |r: &tinkex_testkit::Received| super::pass(r).model_id == model;
+    let throttled = throttled().repeat(100_000);
+    server.script_when("forward_backward", of_first, [throttled]);
+    let stuck = first.forward_backward(vec![example("abcdefghijkl"); 8], LossFn::CrossEntropy);
+    server.wait_for("forward_backward", 2).await;
+    let pass = other.forward_backward([example("abcd")], LossFn::CrossEntropy);
+    tokio::time::timeout(Duration::from_secs(60), pass).await.unwrap().unwrap();
+    drop(stuck);
+}

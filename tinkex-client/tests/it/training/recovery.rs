@@ -150,7 +150,7 @@ async fn operations_fail_until_an_id_is_settled() {
 
 /// A server that refuses the filler says that the id counts for nothing.
 #[tokio::test(start_paused = true)]
-async fn a_refused_filler_frees_the_id() {
+async fn a_refused_filler_is_followed_by_another() {
     let service = Service::default();
     let (server, _client, trainer) = hasty_of(&service).await;
     trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_refused_filler_frees_the_id() {
     trainer.optim_step(adam()).await.unwrap_err();
     server.script("forward_backward", [refused(400)]).then_behave();
     trainer.optim_step(adam()).await.unwrap();
-    assert_eq!(ids(&server, "optim_step"), [2, 2]);
+    assert_eq!((ids(&server, "forward_backward"), ids(&server, "optim_step")), (vec![1, 2, 2], vec![2, 3]));
 }
 
 /// TR-3: a strict server that has counted a refused request names the id it expects; that is adopted at once.
@@ -276,4 +276,60 @@ async fn a_failed_result_stops_nothing() {
     assert_eq!(error.kind(), ErrorKind::RequestFailed);
     assert!(error.to_string().contains("out of memory"), "{error}");
     step.await.unwrap();
+}
+
+/// F-14: that a filler is refused says nothing of the request whose id it fills. Were the id taken for free, the next equal
+/// operation would be taken for its repetition, and be lost.
+#[tokio::test(start_paused = true)]
+async fn a_refused_filler_leaves_the_doubt() {
+    for status in [400, 401, 403, 404, 422] {
+        let service = Service::default();
+        let (server, _client, trainer) = hasty_of(&service).await;
+        trainer.forward_backward([example("abcd")], LossFn::CrossEntropy).await.unwrap();
+        server.script("optim_step", [Step::behave().then_lose()]).then_behave();
+        let lost = trainer.optim_step(adam()).await.unwrap_err();
+        assert_eq!(lost.effect(), Some(Effect::Unknown));
+        server.script("forward_backward", [Step::status(status)]).then_behave();
+        let sent = [trainer.optim_step(adam()).await, trainer.optim_step(adam()).await];
+        let told = 1 + sent.iter().filter(|step| step.is_ok()).count() as u64;
+        assert_eq!(service.run(trainer.model_id()).unwrap().steps, told, "{status}: {:?}", arrivals(&server));
+    }
+}
+
+/// What has failed is told soon, even where its filler is told to wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_throttled_filler_keeps_nobody_waiting() {
+    let service = Service::default();
+    service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward([example("ab")], LossFn::CrossEntropy).await.unwrap();
+    let broken = [Step::status(503).repeat(100_000)];
+    server.script_when("forward_backward", |r| super::id(r) == 3 && !super::is_filler(r), broken);
+    let throttled = Step::status(429).header("retry-after", "30").repeat(100_000);
+    server.script_when("forward_backward", super::is_filler, [throttled]);
+    let begun = Instant::now();
+    trainer.forward_backward(vec![example("abc"); 3], LossFn::CrossEntropy).await.unwrap_err();
+    let half_an_hour = Duration::from_secs(1800);
+    assert!(
+        (half_an_hour..half_an_hour + Duration::from_secs(120)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+/// An outage is waited out once, not once for each operation that was queued when it began.
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_add_up() {
+    for step in [Step::refuse(), Step::status(503)] {
+        let (server, _client, trainer) = trainer_of(&Service::default()).await;
+        server.script("optim_step", [step.clone()]).then_repeat_last();
+        server.script("forward_backward", [step]).then_repeat_last();
+        let begun = Instant::now();
+        let handles: Vec<_> = (0..10).map(|_| trainer.optim_step(adam())).collect();
+        for handle in handles {
+            handle.await.unwrap_err();
+        }
+        let (least, most) = (Duration::from_secs(1800), Duration::from_secs(1800 + 10 * 45));
+        assert!((least..most).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
 }
