@@ -40,6 +40,8 @@ struct Inner {
     random: fastrand::Rng,
     /// The share of requests that are refused.
     refusals: f64,
+    /// The ids a filler of which was refused.
+    unfilled: BTreeSet<u64>,
     /// In order of arrival.
     entries: Vec<(u64, Entry)>,
     /// What each idempotency key stood for.
@@ -52,6 +54,7 @@ impl Ledger {
         let inner = Inner {
             random: fastrand::Rng::with_seed(seed),
             refusals: 0.0,
+            unfilled: BTreeSet::new(),
             entries: Vec::new(),
             keys: BTreeMap::new(),
             complaints: Vec::new(),
@@ -80,7 +83,7 @@ impl Ledger {
 
     async fn answer(&self, request: &Received) -> Reply {
         let Some((seq_id, entry)) = read(request) else { return self.service.respond(request).await };
-        if let Some(status) = self.inner().look(request, seq_id) {
+        if let Some(status) = self.inner().look(request, seq_id, &entry) {
             return Reply::detail(status, "by chance");
         }
         let reply = self.service.respond(request).await;
@@ -99,7 +102,7 @@ impl Behaviour for Ledger {
 
 impl Inner {
     /// Checks the identity of a request (F-14), and says with what it is refused, if it is.
-    fn look(&mut self, request: &Received, seq_id: u64) -> Option<u16> {
+    fn look(&mut self, request: &Received, seq_id: u64, entry: &Entry) -> Option<u16> {
         match request.idempotency_key().map(str::to_owned) {
             None => {
                 self.complaints.push(format!("{} under {seq_id} has no idempotency key", request.route()))
@@ -115,6 +118,11 @@ impl Inner {
             }
         }
         if self.random.f64() >= self.refusals {
+            return None;
+        }
+        // An id whose fillers are all refused is passed over. That is meant for servers that refuse it for what it is,
+        // and so know of the id, which the service here does not.
+        if *entry == Entry::Filler && !self.unfilled.insert(seq_id) {
             return None;
         }
         Some([400, 403, 413, 422, 501][self.random.usize(..5)])
