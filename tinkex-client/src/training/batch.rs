@@ -7,7 +7,6 @@
 //! more is sent: the batch fails as a whole. Elsewhere chunks go one after the other, and after a failure no further one
 //! is sent.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use futures_util::future::join_all;
@@ -16,6 +15,7 @@ use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, chunk_ranges};
 
 use super::call::Call;
 use super::client::Trainer;
+use super::fetch::list;
 use super::pass::Pass;
 use super::sequence::SequenceState;
 use super::submission::{Failure, Identity, Outgoing as _, Patience};
@@ -132,17 +132,9 @@ impl<'a> Chunks<'a> {
         if count == 1 {
             return Err(failure.into_error());
         }
-        let numbers = |chunks: &mut dyn Iterator<Item = usize>| {
-            let mut text = String::new();
-            for chunk in chunks {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{}{}", if text.is_empty() { "" } else { ", " }, chunk + 1);
-            }
-            text
-        };
-        let taken = self.promises.iter().filter(|promise| promise.is_some()).count();
-        let taken_in =
-            numbers(&mut self.promises.iter().enumerate().filter_map(|(n, p)| p.as_ref().map(|_| n)));
+        let taken_in: Vec<_> =
+            self.promises.iter().zip(1..).filter_map(|(promise, n)| promise.as_ref().map(|_| n)).collect();
+        let (taken, taken_in) = (taken_in.len(), list(&taken_in));
         let mut words = match (taken, self.batch.forward_only) {
             (0, _) => "no chunk is known to have been taken in".to_owned(),
             (_, false) => {
@@ -151,8 +143,8 @@ impl<'a> Chunks<'a> {
             (_, true) => format!("{taken} of {count} chunks were taken in: {taken_in}"),
         };
         if !self.doubtful.is_empty() {
-            let doubtful = numbers(&mut self.doubtful.iter().copied());
-            let _ = write!(words, "; it is not known whether these were: {doubtful}");
+            let doubtful: Vec<_> = self.doubtful.iter().map(|chunk| chunk + 1).collect();
+            words.push_str(&format!("; it is not known whether these were: {}", list(&doubtful)));
         }
         let effect = match (taken, self.doubtful.is_empty()) {
             (0, true) => Effect::Nothing,
@@ -239,12 +231,7 @@ impl Call {
                     moved.push(chunk);
                     continue;
                 }
-                Err(failure) => {
-                    if failure.is_outage() {
-                        state.give_up();
-                    }
-                    state.failed(seq_id, failure.fate);
-                }
+                Err(failure) => state.failed(seq_id, failure),
             }
             chunks.note(chunk, outcome);
         }
@@ -264,7 +251,7 @@ impl Call {
                 self.submit_next(state, &batch.pass(0, fit), chunks.patience).await
             }
             Err(failure) => {
-                state.failed(gate_id, failure.fate);
+                state.failed(gate_id, &failure);
                 Err(failure)
             }
             Ok(promise) => {

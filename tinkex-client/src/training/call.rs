@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::client::Trainer;
 use super::handle::TrainingHandle;
-use super::turns::Ticket;
+use super::turns::{NoTicket, Ticket, Turns};
 use crate::Error;
 use crate::inflight::{InflightEntry, Row};
 
@@ -61,7 +61,7 @@ impl Call {
     }
 }
 
-/// Starts `work` as a task with a place among the operations of the trainer. The place is taken here and now.
+/// Starts `work` as a task with the next place among the operations of the trainer, which is taken here and now.
 pub(crate) fn start<T, F>(
     trainer: &Arc<Trainer>,
     operation: Operation,
@@ -71,26 +71,14 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    begin(trainer, operation, false, work)
+    start_at(trainer, Turns::ticket, operation, work)
 }
 
-/// Like [`start`], for the last operation of a trainer.
-pub(crate) fn start_last<T, F>(
+/// [`start`], at the place that `take` gives.
+pub(super) fn start_at<T, F>(
     trainer: &Arc<Trainer>,
+    take: fn(&Arc<Turns>) -> Result<Ticket, NoTicket>,
     operation: Operation,
-    work: impl FnOnce(Call, Ticket) -> F,
-) -> TrainingHandle<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    begin(trainer, operation, true, work)
-}
-
-fn begin<T, F>(
-    trainer: &Arc<Trainer>,
-    operation: Operation,
-    last: bool,
     work: impl FnOnce(Call, Ticket) -> F,
 ) -> TrainingHandle<T>
 where
@@ -100,8 +88,7 @@ where
     if let Err(closed) = trainer.holder.check_open() {
         return TrainingHandle::refused(closed);
     }
-    let ticket = if last { trainer.turns.last_ticket() } else { trainer.turns.ticket() };
-    let Ok(ticket) = ticket else {
+    let Ok(ticket) = take(&trainer.turns) else {
         return TrainingHandle::refused(Error::unloaded(&trainer.model_id));
     };
     let entry = trainer.holder.inflight.enter(operation.kind, Arc::clone(&trainer.model_id));

@@ -208,7 +208,7 @@ impl TrainingClient {
     /// Through the handle, as [`optim_step`](Self::optim_step).
     pub fn unload(&self) -> TrainingHandle<()> {
         let operation = Operation { method: "TrainingClient.unload_model", kind: RequestType::UnloadModel };
-        call::start_last(&self.inner, operation, |call, ticket| async move {
+        call::start_at(&self.inner, Turns::last_ticket, operation, |call, ticket| async move {
             let Some(promise) =
                 call.submit_unload(ticket).await.inspect_err(|_| call.trainer.turns.reopen())?
             else {

@@ -106,7 +106,8 @@ fn all_of<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Error> {
     Err(error.with_effect(effect, &words.join("; ")))
 }
 
-fn list(chunks: &[usize]) -> String {
+/// Numbers of chunks, as a message says them.
+pub(super) fn list(chunks: &[usize]) -> String {
     chunks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 

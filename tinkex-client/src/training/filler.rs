@@ -84,7 +84,7 @@ fn note(state: &mut SequenceState, seq_id: u64, failure: &Failure) {
         (None, Fate::Unsent) => {}
         // That the filler does not count says nothing of what went out before.
         (None, Fate::Refused) if state.first_open() == Some((seq_id, Open::Unknown)) => {}
-        (None, fate) => state.failed(seq_id, fate),
+        (None, _) => state.failed(seq_id, failure),
     }
 }
 

@@ -147,6 +147,7 @@ impl FromStateBuilder {
                 }
                 Box::pin(creation.client(model_id, 2, Some(base_model))).await
             }
+            (Err(second), Some(first)) if wants_model_first(&first) => Err(second),
             (Err(second), Some(first)) => {
                 Err(first.noted(&format!("creating the model first did not help: {second}")))
             }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use tokio::time::Instant;
 
-use super::submission::{Fate, Patience};
+use super::submission::{Failure, Fate, Patience};
 
 /// How far ahead of this client a server can be that counts differently: it may have counted requests that it refused.
 const AHEAD: u64 = 10_000;
@@ -104,9 +104,12 @@ impl SequenceState {
         self.open.insert(id, Open::Unknown);
     }
 
-    /// What a failed submission says of its id.
-    pub(super) fn failed(&mut self, id: u64, fate: Fate) {
-        match fate {
+    /// What a failed submission says of its id, and of the server.
+    pub(super) fn failed(&mut self, id: u64, failure: &Failure) {
+        if failure.is_outage() {
+            self.give_up();
+        }
+        match failure.fate {
             Fate::Unsent => self.unsent(id),
             Fate::Refused => self.refused(id),
             Fate::Unknown => self.unknown(id),

@@ -291,9 +291,6 @@ impl Call {
                 }
                 Err(failure) => failure,
             };
-            if failure.is_outage() {
-                state.give_up();
-            }
             let counted = match failure.conflict {
                 Some(Conflict { expected: Some(expected), .. }) if state.is_plausible(expected) => {
                     state.adopt(expected);
@@ -306,7 +303,7 @@ impl Call {
                     failure.fate == Fate::Unknown
                 }
                 conflict => {
-                    state.failed(seq_id, failure.fate);
+                    state.failed(seq_id, &failure);
                     if conflict.is_some() {
                         // A new id meets a conflict too, so it is about something else: the others are as good as before.
                         given_up.iter().rev().for_each(|id| state.refused(*id));
