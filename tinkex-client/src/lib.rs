@@ -88,7 +88,7 @@ pub use http;
 pub use secrecy;
 pub use tinkex_future::PollPolicy;
 #[cfg(feature = "reqwest")]
-pub use tinkex_http::ReqwestTransport;
+pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
     SharedTransport, Transport, TransportError, TransportErrorKind,

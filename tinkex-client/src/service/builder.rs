@@ -8,8 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
-    Transport,
+    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryPolicy, SharedTransport, Transport,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{
@@ -259,7 +258,6 @@ impl ServiceClientBuilder {
             .auth(auth)
             .headers(headers)
             .policy(self.retry_policy.unwrap_or_default())
-            .budget(Arc::new(RetryBudget::default()))
             .jitter(jitter)
             .build()?;
         let observers =
@@ -305,7 +303,8 @@ fn checked_key(key: &str, base_url: &BaseUrl) -> Result<Arc<dyn AuthProvider>, I
 #[cfg(feature = "reqwest")]
 fn default_transport() -> Result<(SharedTransport, Option<ConnectionPlaces>), InvalidInput> {
     let transport = tinkex_http::ReqwestTransport::new()?;
-    Ok((SharedTransport::new(transport), ConnectionPlaces::of_process()))
+    let places = ConnectionPlaces::of_process(transport.clone());
+    Ok((SharedTransport::new(transport), places))
 }
 
 #[cfg(not(feature = "reqwest"))]
