@@ -87,12 +87,12 @@ pub use bytes;
 pub use http;
 pub use secrecy;
 pub use tinkex_future::PollPolicy;
-#[cfg(feature = "reqwest")]
-pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
     SharedTransport, Transport, TransportError, TransportErrorKind,
 };
+#[cfg(feature = "reqwest")]
+pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,

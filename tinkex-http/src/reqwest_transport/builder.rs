@@ -61,7 +61,7 @@ impl ReqwestTransportBuilder {
     }
 
     /// Names hosts that [`proxy`](Self::proxy) is not used for, in the form of `NO_PROXY`: names (with their
-    /// subdomains), addresses and address ranges, with commas between. Default none.
+    /// subdomains), addresses and address ranges, with commas between; `*` is all. Default none.
     #[must_use]
     pub fn direct_to(mut self, hosts: impl Into<String>) -> Self {
         self.direct_to = hosts.into();
@@ -114,7 +114,9 @@ impl ReqwestTransportBuilder {
     /// `SSL_CERT_DIR`, cannot be read.
     pub fn build(self) -> Result<ReqwestTransport, InvalidInput> {
         let proxying = match self.proxy {
+            ProxyChoice::Environment if environment_spares_all() => Proxying::Direct,
             ProxyChoice::Environment => Proxying::Environment,
+            ProxyChoice::Through(_) if names_all(&self.direct_to) => Proxying::Direct,
             ProxyChoice::Direct => Proxying::Direct,
             ProxyChoice::Through(url) => Proxying::Through(
                 // The address may hold a password: it stays out of the message.
@@ -136,6 +138,18 @@ impl ReqwestTransportBuilder {
             .map_err(|e| InvalidInput::new("transport", format!("cannot be set up: {e}")))?;
         Ok(ReqwestTransport(std::sync::Arc::new(Inner { connections, urls: ParsedUrls::default() })))
     }
+}
+
+/// Whether `NO_PROXY` is for all hosts. `reqwest` takes an asterisk for all names, but not for addresses.
+fn environment_spares_all() -> bool {
+    ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok())
+        .is_some_and(|list| names_all(&list))
+}
+
+fn names_all(hosts: &str) -> bool {
+    hosts.split(',').any(|host| host.trim() == "*")
 }
 
 impl fmt::Debug for ReqwestTransportBuilder {

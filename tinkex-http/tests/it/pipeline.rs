@@ -398,7 +398,7 @@ async fn the_spans_of_a_billing_pause_are_exclusive() {
     let (_, client) = scripted([Step::status(402), ok()].into_iter().cycle().take(14));
     let request = || post().policy(steady().billing_pause(secs(100)));
     let began = Instant::now();
-    let mut at = async |seconds: u64| {
+    let at = async |seconds: u64| {
         tokio::time::advance((began + secs(seconds)) - Instant::now()).await;
         let sent = client.send(&request()).await.map(|_| ());
         (sent.map_err(|error| error.status()), log.at(Level::WARN).len(), log.at(Level::ERROR).len())
