@@ -3,12 +3,16 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `TINKER_API_KEY` | the API key |
+//! | `TINKER_CREDENTIAL_CMD` | a command for the shell that prints a credential |
+//! | `HOME` (on Windows `USERPROFILE`) | where `.tinker/credentials.json`, the file of stored keys, is |
 //! | `TINKER_BASE_URL` | the service; default the production service |
 //! | `TINKER_PROJECT_ID` | the project of new sessions |
 //! | `TINKER_TAGS` | comma-separated tags of new sessions |
 //! | `CLOUDFLARE_ACCESS_CLIENT_ID`, `CLOUDFLARE_ACCESS_CLIENT_SECRET` | sent as `CF-Access-Client-*` headers |
 //!
 //! A variable that is set but empty counts as unset, but for `TINKER_TAGS`.
+
+use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tinkex_types::InvalidInput;
@@ -17,6 +21,8 @@ use tinkex_types::InvalidInput;
 #[derive(Default)]
 pub(crate) struct Environment {
     pub(crate) api_key: Option<String>,
+    pub(crate) credential_command: Option<String>,
+    pub(crate) credentials_file: Option<PathBuf>,
     pub(crate) base_url: Option<String>,
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
@@ -37,8 +43,11 @@ impl Environment {
             .unwrap_or_default();
         tags.sort_unstable();
         tags.dedup();
+        let home = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
         Self {
             api_key: set("TINKER_API_KEY"),
+            credential_command: set("TINKER_CREDENTIAL_CMD"),
+            credentials_file: home.map(|home| Path::new(&home).join(".tinker").join("credentials.json")),
             base_url: set("TINKER_BASE_URL"),
             project_id: set("TINKER_PROJECT_ID"),
             tags,

@@ -40,8 +40,8 @@
 //!
 //! # Environment
 //!
-//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS` and
-//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`. Nothing else in this crate reads the environment, but for
+//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`,
+//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`, and the keys stored below `HOME` ([`CredentialStore`]). Nothing else in this crate reads the environment, but for
 //! `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
 //! `XDG_CACHE_HOME` and `HOME`.
 
@@ -49,6 +49,7 @@ mod cancellation;
 mod closing;
 mod configuration;
 mod connection_places;
+mod credentials;
 mod custom_loss;
 mod dispatch;
 mod endpoints;
@@ -67,6 +68,7 @@ mod session;
 mod submission_gate;
 mod training;
 
+pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};
 pub use custom_loss::{
     AnyCustomLoss, BoxError, CustomLossFn, CustomLossHandle, CustomLossOutput, Logprobs, losses,
 };
@@ -91,7 +93,7 @@ pub use tinkex_future::PollPolicy;
 pub use tinkex_http::ReqwestTransport;
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
-    SharedTransport, Transport, TransportError, TransportErrorKind,
+    SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
 };
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
