@@ -93,6 +93,8 @@ pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
     SharedTransport, Transport, TransportError, TransportErrorKind,
 };
+#[cfg(feature = "tower")]
+pub use tinkex_http::{TowerTransport, TransportService};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,

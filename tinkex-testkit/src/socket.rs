@@ -1,6 +1,5 @@
 //! The socket face: a real HTTP/1.1 server on 127.0.0.1, on which faults happen on the wire.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,12 +19,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Reply;
-use crate::engine::{Core, InFlight, Intake};
+use crate::carried::{Lookup, Tenure, hand_over};
+use crate::engine::{Core, Intake};
 use crate::outcome::{Delivery, Outcome};
 use crate::server::join;
 use crate::wire::{EndOfConnection, Wire, first};
 
-type Pieces = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+type Pieces = StreamBody<BoxStream<'static, Result<Frame<Bytes>, EndOfConnection>>>;
 type WireBody = Either<Full<Bytes>, Pieces>;
 
 /// How long the accept loop rests after the operating system refused it a connection (too many open files).
@@ -41,7 +41,11 @@ pub struct SocketServer {
 
 impl SocketServer {
     pub(crate) async fn bind(core: Arc<Core>, address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::on(core, TcpListener::bind(address).await?)
+    }
+
+    /// The same on a listener that is there already. Runs on the runtime that it is called in.
+    pub(crate) fn on(core: Arc<Core>, listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(core, listener, stopped));
@@ -131,16 +135,29 @@ async fn answer(
     connection: u64,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<WireBody>, EndOfConnection> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let call = core.desk.look_up(&mut parts.headers);
     let body = body.collect().await.map_err(|_| EndOfConnection)?.to_bytes();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let admitted = match core.receive(parts.method, path, parts.headers, body, connection) {
-        Intake::Admitted(admitted) => admitted,
-        Intake::Controlled(reply) => return Ok(whole(reply)),
+    let (outcome, tenure) = match call {
+        Lookup::Expected(call) => hand_over(call, parts, body, connection).await?,
+        Lookup::GivenUp => return Err(EndOfConnection),
+        Lookup::Again(number) => {
+            core.violate(format!("the transport sent call {number} again, of its own accord"));
+            return Err(EndOfConnection);
+        }
+        Lookup::Ordinary => {
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            match core.receive(parts.method, path, parts.headers, body, connection) {
+                Intake::Controlled(reply) => return Ok(whole(reply)),
+                Intake::Admitted(admitted) => {
+                    let (outcome, in_flight) = admitted.perform().await;
+                    (outcome, Tenure::Own { _in_flight: in_flight })
+                }
+            }
+        }
     };
-    let (outcome, in_flight) = admitted.perform().await;
     match outcome {
-        Outcome::Answer(reply, delivery) => deliver(&wire, reply, delivery, in_flight).await,
+        Outcome::Answer(reply, delivery) => deliver(&wire, reply, delivery, tenure).await,
         Outcome::Refuse | Outcome::Reset => {
             wire.reset_at_end()?;
             Err(EndOfConnection)
@@ -150,7 +167,7 @@ async fn answer(
             wire.write(&bytes).await?;
             Err(EndOfConnection)
         }
-        Outcome::Hang => std::future::pending().await,
+        Outcome::Hang => Err(tenure.gone().await),
     }
 }
 
@@ -158,17 +175,17 @@ async fn deliver(
     wire: &Wire,
     mut reply: Reply,
     delivery: Delivery,
-    in_flight: InFlight,
+    tenure: Tenure,
 ) -> Result<http::Response<WireBody>, EndOfConnection> {
     delivery.announce(&mut reply);
     match delivery {
         Delivery::Whole => Ok(whole(reply)),
         Delivery::Pieces(pieces) => {
             let pieces =
-                stream::unfold((pieces.into_iter(), in_flight), |(mut pieces, in_flight)| async move {
+                stream::unfold((pieces.into_iter(), tenure), |(mut pieces, mut tenure)| async move {
                     let (wait, piece) = pieces.next()?;
-                    tokio::time::sleep(wait).await;
-                    Some((Ok(Frame::data(piece)), (pieces, in_flight)))
+                    let frame = tenure.rest(wait).await.map(|()| Frame::data(piece));
+                    Some((frame, (pieces, tenure)))
                 });
             Ok(response(reply, WireBody::Right(StreamBody::new(pieces.boxed()))))
         }
@@ -183,7 +200,7 @@ async fn deliver(
         }
         Delivery::Stall => {
             wire.write_response(&reply, &[]).await?;
-            std::future::pending().await
+            Err(tenure.gone().await)
         }
     }
 }
