@@ -14,12 +14,16 @@
 //!              give the response back       ◀── response ──
 //! ```
 //!
+//! Requests are taken in in the order in which their calls were made, and answers given back in the order in which they
+//! were played, as in memory. So a test plays out the same way every time, whatever the sockets do.
+//!
 //! A call that is dropped takes its part of the server with it, at once: it is in flight no longer, and its connection
 //! is closed.
 
 mod body;
 mod clock;
 mod desk;
+mod queue;
 mod transport;
 mod wire_side;
 mod wires;

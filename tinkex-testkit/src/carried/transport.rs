@@ -6,19 +6,21 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use tinkex_http::{Body, Transport, TransportError, TransportErrorKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::body::{Course, carried_body};
+use super::body;
 use super::clock::HeldClock;
-use super::desk::{Arrival, Expected};
+use super::desk::Arrival;
+use super::queue::Queue;
 use super::wire_side::Played;
 use super::wires;
 use crate::SocketServer;
-use crate::engine::{Core, InFlight, Intake};
+use crate::engine::{Core, Intake};
 use crate::nobody::Nobody;
 use crate::outcome::{Delivery, Outcome};
 
@@ -31,47 +33,34 @@ pub(crate) struct CarriedTransport<T> {
     clock: HeldClock,
     socket: SocketServer,
     nobody: Nobody,
+    /// Calls whose requests are under way.
+    requests: Queue,
+    /// Calls whose answers are under way.
+    answers: Queue,
 }
 
 impl<T: Transport> CarriedTransport<T> {
     pub(crate) fn new(core: Arc<Core>, inner: T) -> io::Result<Self> {
         let socket = wires::listen(&core)?;
-        Ok(Self { inner, core, clock: HeldClock::default(), socket, nobody: Nobody::new()? })
+        let (requests, answers) = (Queue::default(), Queue::default());
+        let (clock, nobody) = (HeldClock::default(), Nobody::new()?);
+        Ok(Self { inner, core, clock, socket, nobody, requests, answers })
     }
 
-    /// Takes a request in that has come over the wire, and plays its step.
-    async fn play(&self, arrival: Arrival, host: Option<HeaderValue>) -> (Outcome, Option<InFlight>, Answer) {
+    /// Takes a request in that has come over the wire.
+    fn admit(&self, arrival: Arrival, host: Option<HeaderValue>) -> (Intake, oneshot::Sender<Played>) {
         let Arrival { mut head, body, connection, played } = arrival;
         if let Some(host) = host {
             head.headers.insert(HOST, host);
         }
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        match self.core.receive(head.method, path, head.headers, body, connection) {
-            Intake::Controlled(reply) => (Outcome::Answer(reply, Delivery::Whole), None, Answer(played)),
-            Intake::Admitted(admitted) => {
-                let (outcome, in_flight) = admitted.perform().await;
-                (outcome, Some(in_flight), Answer(played))
-            }
-        }
-    }
-}
-
-/// Where the outcome is told to the socket's side.
-struct Answer(tokio::sync::oneshot::Sender<Played>);
-
-impl Answer {
-    /// Tells it; what comes back gives the cues, and the connection up when it is dropped.
-    fn tell(self, outcome: Outcome) -> mpsc::UnboundedSender<()> {
-        let (cue, cues) = mpsc::unbounded_channel();
-        // A socket's side that has gone shows in the transport's own outcome.
-        let _ = self.0.send(Played { outcome, cues });
-        cue
+        (self.core.receive(head, body, connection), played)
     }
 }
 
 impl<T: Transport> Transport for CarriedTransport<T> {
     async fn call(&self, request: http::Request<Bytes>) -> Response {
-        let mut expected: Expected = self.core.desk.expect();
+        let mut expected = self.core.desk.expect();
+        let turn = self.requests.stand();
         let host = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
         let host = if request.headers().contains_key(HOST) { None } else { host };
         let mut outgoing = readdressed(request.clone(), self.socket.address())?;
@@ -90,30 +79,77 @@ impl<T: Transport> Transport for CarriedTransport<T> {
             Ok(arrival) => arrival,
             Err(response) => return response,
         };
-        let (outcome, in_flight, answer) = tokio::select! {
+        // Those before are under way, so the clock stands still meanwhile.
+        turn.first().await;
+        let (intake, answer) = self.admit(arrival, host);
+        drop(turn);
+        let perform = async {
+            match intake {
+                Intake::Controlled(reply) => (Outcome::Answer(reply, Delivery::Whole), None),
+                Intake::Admitted(admitted) => {
+                    let (outcome, in_flight) = admitted.perform().await;
+                    (outcome, Some(in_flight))
+                }
+            }
+        };
+        let (outcome, in_flight) = tokio::select! {
             biased;
-            played = self.play(arrival, host) => played,
+            played = perform => played,
             // The transport has given up before the server.
             response = exchange.as_mut() => return response,
         };
-        let course = match &outcome {
+        let turn = self.answers.stand();
+        match outcome {
             Outcome::Refuse => {
                 // Which request is refused is known only once it has come. So that the failure is the transport's
                 // own, it is sent once more, to where nobody listens.
-                return self.clock.held(self.inner.call(readdressed(request, self.nobody.address())?)).await;
+                let again = readdressed(request, self.nobody.address())?;
+                let response = self.clock.held(self.inner.call(again)).await;
+                turn.first().await;
+                response
             }
             Outcome::Hang => {
-                let _open = answer.tell(outcome);
-                return exchange.await;
+                drop(turn);
+                let _open = tell(answer, outcome);
+                exchange.await
             }
-            Outcome::Answer(_, Delivery::Pieces(pieces)) => Course::Pieces(pieces.clone()),
-            Outcome::Answer(_, Delivery::Stall) => Course::Stall,
-            _ => Course::Steady,
-        };
-        let cue = answer.tell(outcome);
-        let response = self.clock.held(exchange).await?;
-        Ok(response.map(|body| carried_body(body, course, self.clock.clone(), cue, in_flight)))
+            Outcome::Answer(_, Delivery::Pieces(ref pieces)) => {
+                let pieces = pieces.clone();
+                let cue = tell(answer, outcome);
+                let response = self.clock.held(exchange).await;
+                turn.first().await;
+                Ok(response?.map(|body| body::in_pieces(body, pieces, self.clock.clone(), cue, in_flight)))
+            }
+            Outcome::Answer(_, Delivery::Stall) => {
+                let open = tell(answer, outcome);
+                let response = self.clock.held(exchange).await;
+                turn.first().await;
+                Ok(response?.map(|body| body::kept(body, (open, in_flight))))
+            }
+            _ => {
+                let _open = tell(answer, outcome);
+                let response = self.clock.held(whole(exchange)).await;
+                turn.first().await;
+                Ok(response?.map(|pieces| body::kept(futures_util::stream::iter(pieces), in_flight)))
+            }
+        }
     }
+}
+
+/// Tells the socket's side what to do. What comes back gives it cues, and the connection up when it is dropped early.
+fn tell(answer: oneshot::Sender<Played>, outcome: Outcome) -> mpsc::UnboundedSender<()> {
+    let (cue, cues) = mpsc::unbounded_channel();
+    // A socket's side that has gone shows in the transport's own outcome.
+    let _ = answer.send(Played { outcome, cues });
+    cue
+}
+
+/// A response with all the pieces of its body, up to a failure.
+async fn whole(
+    exchange: impl Future<Output = Response>,
+) -> Result<http::Response<Vec<Result<Bytes, TransportError>>>, TransportError> {
+    let (head, body) = exchange.await?.into_parts();
+    Ok(http::Response::from_parts(head, StreamExt::collect(body).await))
 }
 
 /// The same request for another address.

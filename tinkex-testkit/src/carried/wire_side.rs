@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::desk::Arrival;
 use crate::engine::InFlight;
 use crate::outcome::Outcome;
-use crate::wire::EndOfConnection;
+use crate::wire::EndOfExchange;
 
 /// What the caller's side has played.
 pub(crate) struct Played {
@@ -24,10 +24,10 @@ pub(crate) async fn hand_over(
     head: Parts,
     body: Bytes,
     connection: u64,
-) -> Result<(Outcome, Tenure), EndOfConnection> {
+) -> Result<(Outcome, Tenure), EndOfExchange> {
     let (played, outcome) = oneshot::channel();
-    call.send(Arrival { head, body, connection, played }).map_err(|_| EndOfConnection)?;
-    let Played { outcome, cues } = outcome.await.map_err(|_| EndOfConnection)?;
+    call.send(Arrival { head, body, connection, played }).map_err(|_| EndOfExchange)?;
+    let Played { outcome, cues } = outcome.await.map_err(|_| EndOfExchange)?;
     Ok((outcome, Tenure::Carried(cues)))
 }
 
@@ -41,23 +41,23 @@ pub(crate) enum Tenure {
 
 impl Tenure {
     /// Lets the wait before a piece of the body pass.
-    pub(crate) async fn rest(&mut self, wait: Duration) -> Result<(), EndOfConnection> {
+    pub(crate) async fn rest(&mut self, wait: Duration) -> Result<(), EndOfExchange> {
         match self {
             Self::Own { .. } => {
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
-            Self::Carried(cues) => cues.recv().await.ok_or(EndOfConnection),
+            Self::Carried(cues) => cues.recv().await.ok_or(EndOfExchange),
         }
     }
 
     /// Waits until the client goes away. Where it is this server's own, hyper notices, and drops the future.
-    pub(crate) async fn gone(mut self) -> EndOfConnection {
+    pub(crate) async fn gone(mut self) -> EndOfExchange {
         match &mut self {
             Self::Own { .. } => std::future::pending().await,
             Self::Carried(cues) => {
                 while cues.recv().await.is_some() {}
-                EndOfConnection
+                EndOfExchange
             }
         }
     }
