@@ -98,6 +98,8 @@ pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
     SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
 };
+#[cfg(feature = "tower")]
+pub use tinkex_http::{TowerTransport, TransportService};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,
