@@ -14,6 +14,7 @@ mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+mod reliability;
 mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
