@@ -149,7 +149,7 @@ impl Error {
     }
 
     pub(crate) fn sequence_conflict(http: HttpError, seq_id: u64, expected: u64) -> Self {
-        let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}");
+        let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}; made again, the request gets another id");
         let mut error = Self::from(http);
         error.0.kind = ErrorKind::SequenceConflict;
         error.0.retryable = false;
@@ -384,6 +384,12 @@ impl From<PollError> for Error {
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());
+        if matches!(kind, ErrorKind::Connection | ErrorKind::Timeout)
+            && let Some(last) = poll.source()
+        {
+            // That nothing but failures came says nothing of what to do about them.
+            error.0.message.push_str(&format!("; the last failure: {last}"));
+        }
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();
