@@ -149,7 +149,7 @@ impl Error {
     }
 
     pub(crate) fn sequence_conflict(http: HttpError, seq_id: u64, expected: u64) -> Self {
-        let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}; made again, the request gets another id");
+        let message = format!("{http}; sequence id {seq_id} was sent where the server expects {expected}");
         let mut error = Self::from(http);
         error.0.kind = ErrorKind::SequenceConflict;
         error.0.retryable = false;

@@ -121,7 +121,7 @@ impl Error {
     fn after_acceptance(self) -> Self {
         match self.kind() {
             crate::ErrorKind::RequestFailed => self,
-            _ => self.with_effect(Effect::TakenIn, "the server had taken the operation in, so it must not be made again; only its result is missing"),
+            _ => self.with_effect(Effect::TakenIn, "the server had taken the operation in; only its result is missing"),
         }
     }
 }

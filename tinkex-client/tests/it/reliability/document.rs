@@ -45,7 +45,7 @@ pub(super) fn assert_holds(title: &str, row: &Row) {
 #[cfg(feature = "reqwest")]
 #[test]
 fn the_document_says_what_the_tests_show() {
-    let fresh = super::document::written();
+    let fresh = written();
     if blessing() {
         std::fs::write(PATH, fresh).unwrap();
         return;

@@ -121,7 +121,7 @@ impl Seen {
         let counts = format!("{attempts} attempt{plural}; {}", told.words());
         match ending {
             Ending::Success => format!("success {when} ({counts})"),
-            Ending::Waiting => format!("still repeated {when} ({counts})"),
+            Ending::Waiting => format!("still at it {when} ({counts})"),
             Ending::Ended => format!("ends {when} ({counts})"),
             Ending::Failure(failure) => {
                 let effect = failure.effect.map(|effect| format!(", effect `{effect:?}`")).unwrap_or_default();

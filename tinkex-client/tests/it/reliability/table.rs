@@ -11,6 +11,13 @@ pub(super) struct Played {
     pub(super) lasting: Option<Seen>,
 }
 
+impl Played {
+    /// Under another name than the fault's own.
+    pub(super) fn called(self, fault: &str) -> Self {
+        Self { fault: fault.to_owned(), ..self }
+    }
+}
+
 /// A line of a table, with the test that proves it.
 pub(super) struct Row {
     pub(super) test: &'static str,
@@ -24,28 +31,42 @@ pub(super) struct Table {
     pub(super) about: &'static str,
     /// The path of the tests.
     pub(super) module: &'static str,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<&'static Row>,
 }
 
 /// The rows of a table: each is a test, which compares what is seen with the document; and all of them make the table.
+/// What was played for one is not played again for the other.
 macro_rules! rows {
     ($title:expr, $about:expr; $($test:ident: $played:expr;)*) => {
+        use crate::reliability::table::Row;
+
         $(
             #[test]
             fn $test() {
-                let played = crate::reliability::stage::on_a_runtime($played);
-                let row = crate::reliability::table::Row { test: stringify!($test), played };
-                crate::reliability::document::assert_holds($title, &row);
+                crate::reliability::document::assert_holds($title, row::$test());
             }
         )*
+
+        /// Each row, played once.
+        mod row {
+            #[allow(clippy::wildcard_imports, reason = "the calls and faults that the rows name")]
+            use super::*;
+
+            $(
+                pub(super) fn $test() -> &'static Row {
+                    static ROW: std::sync::OnceLock<Row> = std::sync::OnceLock::new();
+                    ROW.get_or_init(|| Row {
+                        test: stringify!($test),
+                        played: crate::reliability::stage::on_a_runtime($played),
+                    })
+                }
+            )*
+        }
 
         /// All rows, played.
         #[cfg(feature = "reqwest")]
         pub(super) fn table() -> crate::reliability::table::Table {
-            let rows = vec![$(crate::reliability::table::Row {
-                test: stringify!($test),
-                played: crate::reliability::stage::on_a_runtime($played),
-            }),*];
+            let rows = vec![$(row::$test()),*];
             let module = module_path!().split_once("::").map_or("", |(_, path)| path);
             crate::reliability::table::Table { title: $title, about: $about, module, rows }
         }
@@ -68,8 +89,12 @@ impl Row {
     /// What is said in the end, as a list item.
     pub(super) fn message(&self) -> Option<String> {
         let Played { fault, once, lasting } = &self.played;
-        let message = lasting.as_ref().or(once.as_ref())?.message()?;
-        Some(format!("* {fault}: {message}"))
+        let said = |seen: &Option<Seen>| seen.as_ref().and_then(Seen::message);
+        let messages = match (said(once), said(lasting)) {
+            (Some(once), Some(lasting)) if once != lasting => format!("{once}; where it lasts, {lasting}"),
+            (once, lasting) => lasting.or(once)?,
+        };
+        Some(format!("* {fault}: {messages}"))
     }
 }
 
@@ -83,7 +108,7 @@ impl Table {
             _ => &["fault", "the caller sees", "test"],
         };
         let mut lines: Vec<Vec<String>> = vec![head.iter().map(|text| (*text).to_owned()).collect()];
-        lines.extend(self.rows.iter().map(Row::cells));
+        lines.extend(self.rows.iter().map(|row| row.cells()));
         let widths: Vec<usize> = (0..columns)
             .map(|column| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default())
             .collect();
@@ -97,7 +122,7 @@ impl Table {
                 out.push_str("|\n");
             }
         }
-        let messages: Vec<_> = self.rows.iter().filter_map(Row::message).collect();
+        let messages: Vec<_> = self.rows.iter().filter_map(|row| row.message()).collect();
         if !messages.is_empty() {
             out.push_str("\nWhat is said in the end:\n\n");
             messages.iter().for_each(|line| out.push_str(&format!("{line}\n")));

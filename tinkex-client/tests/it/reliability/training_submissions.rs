@@ -9,15 +9,17 @@ use super::stage::{Call, both};
 use super::table::rows;
 use crate::harness::{self, MODEL};
 
-/// A step whose submission meets the fault.
-struct Submission(TrainingClient);
+/// A step whose submission meets the fault; at a server that insists on the order of ids, or at one like the production
+/// service.
+struct Submission<const STRICT: bool>(TrainingClient);
 
-impl Call for Submission {
+impl<const STRICT: bool> Call for Submission<STRICT> {
     const ROUTE: &'static str = "optim_step";
 
-    /// Strict about the order of ids, so that a gap or a repeat could not go unseen.
     fn dialect() -> Dialect {
-        Dialect { training_order: TrainingOrder::Strict, ..Dialect::production() }
+        let production = Dialect::production();
+        let training_order = if STRICT { TrainingOrder::Strict } else { production.training_order };
+        Dialect { training_order, ..production }
     }
 
     async fn prepare(server: &FakeServer) -> Self {
@@ -37,22 +39,27 @@ impl Call for Submission {
 
 rows! {
     "Submitting a training operation", "`forward_backward()`, `optim_step()`, `save_state()` and the others, in their \
-     turn; played with `optim_step()`.";
+     turn; played with `optim_step()`. A strict server takes sequence ids in order only and repeats no promise; it is what \
+     the numbered 409 is played with.";
 
-    refused: both::<Submission>(&REFUSED, 0.375..=0.51, 1800.0..=1810.0);
-    reset: both::<Submission>(&RESET, 0.375..=0.51, 1800.0..=1810.0);
-    answer_lost: both::<Submission>(&LOST_ANSWER, 0.375..=0.51, 1800.0..=1810.0);
-    half_a_body: both::<Submission>(&HALF_A_BODY, 0.375..=0.51, 1800.0..=1810.0);
-    stall: both::<Submission>(&STALL, 60.375..=60.51, 1860.0..=1930.0);
-    hang: both::<Submission>(&HANG, 60.375..=60.51, 1860.0..=1930.0);
-    billing_402: both::<Submission>(&BILLING, 1.0..=1.26, 3600.0..=3605.0);
-    loop_408: both::<Submission>(&REQUEST_TIMEOUT, 0.375..=0.51, 1800.0..=1810.0);
-    conflict_409: both::<Submission>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);
-    conflict_409_numbered: both::<Submission>(&NUMBERED_CONFLICT, 0.0..=0.01, 0.0..=0.0);
-    gone_410: both::<Submission>(&GONE, 0.0..=0.0, 0.0..=0.0);
-    throttled_429: both::<Submission>(&THROTTLED, 1.0..=1.26, 7200.0..=7200.0);
-    throttled_429_with_a_hint: both::<Submission>(&THROTTLED_WITH_HINT, 7.0..=8.01, 7200.0..=7200.0);
-    server_error_500: both::<Submission>(&SERVER_ERROR, 0.375..=0.51, 1800.0..=1810.0);
-    unavailable_503: both::<Submission>(&UNAVAILABLE, 2.0..=2.01, 1800.0..=1810.0);
-    not_implemented_501: both::<Submission>(&NOT_IMPLEMENTED, 0.0..=0.0, 0.0..=0.0);
+    refused: both::<Submission<false>>(&REFUSED, 0.375..=0.51, 1800.0..=1810.0);
+    reset: both::<Submission<false>>(&RESET, 0.375..=0.51, 1800.0..=1810.0);
+    answer_lost: both::<Submission<false>>(&LOST_ANSWER, 0.375..=0.51, 1800.0..=1810.0);
+    answer_lost_at_a_strict_server: async {
+        let played = both::<Submission<true>>(&LOST_ANSWER, 0.375..=0.51, 1800.0..=1810.0).await;
+        played.called("answer lost, strict server")
+    };
+    half_a_body: both::<Submission<false>>(&HALF_A_BODY, 0.375..=0.51, 1800.0..=1810.0);
+    stall: both::<Submission<false>>(&STALL, 60.375..=60.51, 1860.0..=1930.0);
+    hang: both::<Submission<false>>(&HANG, 60.375..=60.51, 1860.0..=1930.0);
+    billing_402: both::<Submission<false>>(&BILLING, 1.0..=1.26, 3600.0..=3605.0);
+    loop_408: both::<Submission<false>>(&REQUEST_TIMEOUT, 0.375..=0.51, 1800.0..=1810.0);
+    conflict_409: both::<Submission<false>>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);
+    conflict_409_numbered: both::<Submission<true>>(&NUMBERED_CONFLICT, 0.0..=0.01, 0.0..=0.0);
+    gone_410: both::<Submission<false>>(&GONE, 0.0..=0.0, 0.0..=0.0);
+    throttled_429: both::<Submission<false>>(&THROTTLED, 1.0..=1.26, 7200.0..=7200.0);
+    throttled_429_with_a_hint: both::<Submission<false>>(&THROTTLED_WITH_HINT, 7.0..=8.01, 7200.0..=7200.0);
+    server_error_500: both::<Submission<false>>(&SERVER_ERROR, 0.375..=0.51, 1800.0..=1810.0);
+    unavailable_503: both::<Submission<false>>(&UNAVAILABLE, 2.0..=2.01, 1800.0..=1810.0);
+    not_implemented_501: both::<Submission<false>>(&NOT_IMPLEMENTED, 0.0..=0.0, 0.0..=0.0);
 }
