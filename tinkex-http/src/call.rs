@@ -36,7 +36,7 @@ pub(crate) enum CutShort {
 
 /// The progress of one call.
 pub(crate) struct Call<'a> {
-    request: &'a ApiRequest,
+    pub(crate) request: &'a ApiRequest,
     started: Instant,
     pub(crate) idempotency_key: Option<HeaderValue>,
     /// Attempts made.

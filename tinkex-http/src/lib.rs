@@ -50,6 +50,7 @@ mod idempotency;
 mod jitter;
 mod policy;
 mod redact;
+mod replay;
 mod request;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;

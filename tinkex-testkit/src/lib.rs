@@ -2,8 +2,8 @@
 //!
 //! One server has two faces. [`FakeServer::transport`] is an in-memory [`Transport`](tinkex_http::Transport): all
 //! its time is tokio's, so with paused time an hour of polling takes a millisecond and durations are exact.
-//! [`FakeServer::listen`] is a real HTTP/1.1 server on 127.0.0.1, for any client in any language; faults happen on
-//! the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
+//! [`FakeServer::listen`] is a real server on 127.0.0.1, for any client in any language, which speaks HTTP/1.1 and
+//! HTTP/2 (feature `tls`: also over TLS, `FakeServer::listen_tls`); faults happen on the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
 //!
 //! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
 //! the open servers ([`service::Dialect`]), with samples from a small
@@ -82,6 +82,8 @@ mod script;
 mod server;
 mod socket;
 mod step;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 pub use behaviour::{Behaviour, NoBehaviour};
@@ -94,6 +96,8 @@ pub use script::Script;
 pub use server::{FakeServer, Unmet};
 pub use socket::SocketServer;
 pub use step::Step;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 // --- the stateful service and its language model ---
 pub mod learner;

@@ -144,6 +144,16 @@ impl FakeServer {
         SocketServer::bind(Arc::clone(self.core()), address).await
     }
 
+    /// The socket face over TLS, on a free port of 127.0.0.1. [`SocketServer::authority`] is what a client must trust.
+    ///
+    /// # Errors
+    /// What the operating system says, and names that make no certificate.
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(&self, tls: &crate::Tls) -> io::Result<SocketServer> {
+        self.core().on_socket.store(true, Ordering::Relaxed);
+        SocketServer::bind_tls(Arc::clone(self.core()), (Ipv4Addr::LOCALHOST, 0).into(), tls).await
+    }
+
     /// The logged requests of a route, in order of arrival.
     pub fn requests(&self, route: &str) -> Vec<Arc<Received>> {
         self.core().state().log.requests(&RoutePattern::new(route))
