@@ -419,6 +419,12 @@ impl From<PollError> for Error {
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());
+        if matches!(kind, ErrorKind::Connection | ErrorKind::Timeout)
+            && let Some(last) = poll.source()
+        {
+            // That nothing but failures came says nothing of what to do about them.
+            error.0.message.push_str(&format!("; the last failure: {last}"));
+        }
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();

@@ -15,6 +15,7 @@ mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+mod reliability;
 mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
