@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use secrecy::ExposeSecret;
 use tinkex_types::InvalidInput;
 
 use crate::billing::BillingPause;
@@ -26,7 +25,7 @@ pub struct HttpClientBuilder {
     headers: HeaderMap,
     policy: RetryPolicy,
     budget: Option<Arc<RetryBudget>>,
-    jitter: Jitter,
+    jitter: Arc<Jitter>,
     clock: WallClock,
     max_response_bytes: usize,
 }
@@ -40,7 +39,7 @@ impl HttpClientBuilder {
             headers: HeaderMap::new(),
             policy: RetryPolicy::default(),
             budget: None,
-            jitter: Jitter::default(),
+            jitter: Arc::default(),
             clock: WallClock::default(),
             max_response_bytes: 1 << 30,
         }
@@ -78,7 +77,7 @@ impl HttpClientBuilder {
     /// Sets the generator of jitter.
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
-        self.jitter = jitter;
+        self.jitter = Arc::new(jitter);
         self
     }
 
@@ -105,12 +104,8 @@ impl HttpClientBuilder {
         probe
             .parse::<http::Uri>()
             .map_err(|e| InvalidInput::new("base URL", format!("is not usable: {e}")))?;
-        let budget = self.budget.unwrap_or_else(|| {
-            RetryBudget::for_key(&GateKey::new(
-                &self.base_url,
-                self.auth.identity().expose_secret().as_bytes(),
-            ))
-        });
+        let budget =
+            self.budget.unwrap_or_else(|| RetryBudget::for_key(&GateKey::of(&self.base_url, &*self.auth)));
         let mut defaults = headers::defaults();
         defaults.extend(self.headers);
         Ok(HttpClient::new(Inner {

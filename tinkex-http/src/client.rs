@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
-use crate::attempt;
 use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
@@ -21,6 +20,7 @@ use crate::deprecation::Deprecations;
 use crate::edge::EdgeCredit;
 use crate::error::{Delivery, HttpError, HttpErrorKind};
 use crate::first_contact::FirstContact;
+use crate::replay;
 use crate::retry_log::RetryLog;
 use crate::{
     ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) max_response_bytes: usize,
     pub(crate) policy: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
-    pub(crate) jitter: Jitter,
+    pub(crate) jitter: Arc<Jitter>,
     pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
     pub(crate) retry_log: RetryLog,
@@ -62,6 +62,29 @@ impl HttpClient {
         Self(Arc::new(inner))
     }
 
+    /// Another client of the same service with another credential: the transport, the headers, the policy, the clock, the
+    /// jitter and the retry budget are the same.
+    #[must_use]
+    pub fn with_auth(&self, auth: Arc<dyn AuthProvider>) -> Self {
+        let inner = &*self.0;
+        Self::new(Inner {
+            transport: inner.transport.clone(),
+            base_url: inner.base_url.clone(),
+            auth,
+            defaults: inner.defaults.clone(),
+            clock: inner.clock.clone(),
+            max_response_bytes: inner.max_response_bytes,
+            policy: inner.policy.clone(),
+            budget: Arc::clone(&inner.budget),
+            jitter: Arc::clone(&inner.jitter),
+            billing: BillingPause::default(),
+            deprecations: Deprecations::default(),
+            retry_log: RetryLog::default(),
+            edge: EdgeCredit::default(),
+            first_contact: FirstContact::default(),
+        })
+    }
+
     /// The service.
     pub fn base_url(&self) -> &BaseUrl {
         &self.0.base_url
@@ -69,8 +92,7 @@ impl HttpClient {
 
     /// The key under which calls of this client share gates with others.
     pub fn gate_key(&self) -> GateKey {
-        use secrecy::ExposeSecret;
-        GateKey::new(&self.0.base_url, self.0.auth.identity().expose_secret().as_bytes())
+        GateKey::of(&self.0.base_url, &*self.0.auth)
     }
 
     /// Makes the call, repeating it as its policy says.
@@ -111,8 +133,10 @@ impl HttpClient {
                 Ok(admitted) => admitted,
                 Err(cut) => return call.cut_short(cut),
             };
-            let (key, remaining) = (call.idempotency_key.as_ref(), call.remaining());
-            let outcome = attempt::run(inner, request, &uri, credential, key, call.sent, remaining).await;
+            let outcome = match replay::attempt(inner, &mut call, &uri, credential, &mut stop).await {
+                Ok(outcome) => outcome,
+                Err(cut) => return call.cut_short(cut),
+            };
             call.sent = call.sent.saturating_add(1);
             let failure = match inner.edge.judge(request.class, &inner.transport, outcome) {
                 Ok(response) => {

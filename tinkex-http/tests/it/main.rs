@@ -18,6 +18,7 @@ mod golden;
 mod http2;
 mod pipeline;
 mod redirects;
+mod replay;
 mod retry_delay;
 mod secrets;
 #[cfg(feature = "reqwest")]
