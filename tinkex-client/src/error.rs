@@ -37,6 +37,10 @@ pub enum ErrorKind {
     Poisoned,
     /// The server no longer knows the promise (410).
     Expired,
+    /// No sample of the sampling client has finished for its progress time-out
+    /// ([`SamplingClientBuilder::progress_timeout`](crate::SamplingClientBuilder::progress_timeout)), so those in
+    /// progress were given up. They may be made again.
+    Stuck,
     /// An answer could not be understood.
     Decode,
     /// The client was closed.
@@ -140,6 +144,23 @@ impl Error {
         let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
         error.0.request_id = request_id.map(str::to_owned);
         error.0.elapsed = after;
+        error.0.retryable = true;
+        error
+    }
+
+    /// A sample that was given up because none of its client has finished for `silence`.
+    pub(crate) fn stuck(silence: Duration, request_id: Option<&str>, polls: u32, elapsed: Duration) -> Self {
+        let on = request_id.map(|id| format!(", on request {id}")).unwrap_or_default();
+        let message = format!(
+            "no sample of this client has finished for {:.1} s, so this one was given up after {:.1} s{on}; \
+             the service may be stuck: sample again later, or set a longer progress_timeout(..)",
+            silence.as_secs_f64(),
+            elapsed.as_secs_f64()
+        );
+        let mut error = Self::new(ErrorKind::Stuck, ErrorCategory::Unknown, message);
+        error.0.request_id = request_id.map(str::to_owned);
+        error.0.attempts = polls;
+        error.0.elapsed = elapsed;
         error.0.retryable = true;
         error
     }
@@ -398,6 +419,12 @@ impl From<PollError> for Error {
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());
+        if matches!(kind, ErrorKind::Connection | ErrorKind::Timeout)
+            && let Some(last) = poll.source()
+        {
+            // That nothing but failures came says nothing of what to do about them.
+            error.0.message.push_str(&format!("; the last failure: {last}"));
+        }
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();
