@@ -72,7 +72,7 @@ fn by_cause(error: BoxError) -> TransportError {
         Ok(own) => return *own,
         Err(error) => error,
     };
-    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let kind = causes.find_map(|cause| cause.downcast_ref::<TransportError>()).map(TransportError::kind);
     TransportError::new(kind.unwrap_or(TransportErrorKind::Other), error.to_string()).with_source(error)
 }
