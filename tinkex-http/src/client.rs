@@ -10,15 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 
+use crate::addresses::Addresses;
 use crate::attempt;
 use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
-use crate::error::{HttpError, HttpErrorKind};
+use crate::error::HttpError;
 use crate::retry_log::RetryLog;
 use crate::{
     ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
@@ -33,6 +33,7 @@ pub struct HttpClient(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) transport: SharedTransport,
     pub(crate) base_url: BaseUrl,
+    pub(crate) addresses: Addresses,
     pub(crate) auth: Arc<dyn AuthProvider>,
     pub(crate) defaults: HeaderMap,
     pub(crate) clock: WallClock,
@@ -100,7 +101,7 @@ impl HttpClient {
     ) -> Result<ApiResponse, HttpError> {
         let inner = &*self.0;
         let policy = request.policy.as_ref().unwrap_or(&inner.policy);
-        let uri = request_uri(&inner.base_url, request)?;
+        let uri = inner.addresses.of(&inner.base_url, request)?;
         let mut call = Call::new(request);
         loop {
             let (permit, credential) = match call.admission(inner, &mut stop).await {
@@ -172,14 +173,6 @@ impl HttpClient {
             }
         }
     }
-}
-
-/// The address of a request. A path that makes no URI is the caller's mistake and is found before anything is sent.
-fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpError> {
-    Uri::from_maybe_shared(Bytes::from(base_url.join(&request.path))).map_err(|e| {
-        HttpError::new(HttpErrorKind::InvalidRequest, request.operation, format!("the path is unusable: {e}"))
-            .with_source(e)
-    })
 }
 
 impl fmt::Debug for HttpClient {
