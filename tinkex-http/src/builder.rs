@@ -7,6 +7,7 @@ use http::HeaderMap;
 use secrecy::ExposeSecret;
 use tinkex_types::InvalidInput;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::client::Inner;
 use crate::deprecation::Deprecations;
@@ -116,6 +117,7 @@ impl HttpClientBuilder {
         Ok(HttpClient::new(Inner {
             transport: self.transport,
             base_url: self.base_url,
+            addresses: Addresses::default(),
             auth: self.auth,
             defaults,
             policy: self.policy,
