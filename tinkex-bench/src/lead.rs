@@ -1,7 +1,7 @@
 //! The one process a person starts: runs the parts, prints their tables, and writes the report.
 
 use crate::AnyError;
-use crate::command_line::{Options, Part};
+use crate::command_line::{Options, Part, Size};
 use crate::contender::Python;
 use crate::laboratory::Laboratory;
 use crate::machine::Machine;
@@ -15,7 +15,7 @@ use crate::{instructions, method, wire};
 ///
 /// # Errors
 ///
-/// Where a run fails, or a target that was judged is missed.
+/// Where a measurement fails, or a target that was judged is missed; the report is written all the same.
 pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
     let wanted = |part: Part| options.part.is_none_or(|only| only == part);
     let pinning = Pinning::find();
@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
         wire: Vec::new(),
         instructions: Vec::new(),
         notes: Vec::new(),
+        failures: Vec::new(),
         targets: Vec::new(),
     };
     if wanted(Part::Sampling) || wanted(Part::Inflight) {
@@ -37,10 +38,10 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
         }
         let mut laboratory = Laboratory::open(pinning, python.ok())?;
         if wanted(Part::Sampling) {
-            report.sampling = measure(&mut laboratory, &plan::sampling(options))?;
+            report.sampling = measure(&mut laboratory, &plan::sampling(options), &mut report.failures);
         }
         if wanted(Part::Inflight) {
-            report.inflight = measure(&mut laboratory, &plan::inflight(options))?;
+            report.inflight = measure(&mut laboratory, &plan::inflight(options), &mut report.failures);
         }
     }
     if wanted(Part::Wire) {
@@ -53,17 +54,29 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
             Err(missing) => report.notes.push(format!("Instructions were not counted: {missing}.")),
         }
     }
-    report.judge();
+    let reason_not_to_judge = match options.size {
+        Size::Smoke => Some("a smoke run"),
+        _ if cfg!(debug_assertions) => Some("built without optimisation"),
+        _ => None,
+    };
+    report.judge(reason_not_to_judge, options.part.is_none());
     conclude(&report, options)
 }
 
-fn measure(laboratory: &mut Laboratory, tasks: &[Task]) -> Result<Vec<Rounds>, AnyError> {
+/// Runs the tasks. One that fails does not take the others with it.
+fn measure(laboratory: &mut Laboratory, tasks: &[Task], failures: &mut Vec<String>) -> Vec<Rounds> {
     let mut measured = Vec::new();
     for (number, task) in tasks.iter().enumerate() {
         println!("{}/{}: {}", number + 1, tasks.len(), task.cell);
-        measured.push(Rounds::run(laboratory, task)?);
+        match Rounds::run(laboratory, task) {
+            Ok(rounds) => measured.push(rounds),
+            Err(failure) => {
+                println!("{failure}");
+                failures.push(failure.to_string());
+            }
+        }
     }
-    Ok(measured)
+    measured
 }
 
 fn conclude(report: &Report, options: &Options) -> Result<(), AnyError> {
@@ -76,5 +89,9 @@ fn conclude(report: &Report, options: &Options) -> Result<(), AnyError> {
         println!("written to {}", folder.display());
     }
     let missed = report.targets.iter().filter(|target| target.verdict == Verdict::Fail).count();
-    if missed > 0 { Err(format!("{missed} targets are missed").into()) } else { Ok(()) }
+    match (report.failures.len(), missed) {
+        (0, 0) => Ok(()),
+        (0, missed) => Err(format!("{missed} targets are missed").into()),
+        (failed, _) => Err(format!("{failed} measurements failed").into()),
+    }
 }

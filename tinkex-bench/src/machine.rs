@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_gib: f64,
     pub(crate) kernel: String,
+    /// How many files, and so connections, a process may have open.
+    pub(crate) open_files: u64,
     /// Over one, five and fifteen minutes before the measurement: a busy machine is not one to believe.
     pub(crate) load_before: String,
     pub(crate) rustc: String,
@@ -36,6 +38,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: kib.unwrap_or(0.0) / 1024.0 / 1024.0,
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(unknown),
+            open_files: rlimit::Resource::NOFILE.get_hard().unwrap_or_default(),
             load_before: read("/proc/loadavg")
                 .map(|text| text.split_whitespace().take(3).collect::<Vec<_>>().join(", "))
                 .unwrap_or_else(unknown),

@@ -57,7 +57,7 @@ pub(crate) fn encode_asample(tokens: usize) -> Result<Operation, AnyError> {
 pub(crate) fn decode_sample() -> Result<Operation, AnyError> {
     let bytes = Bytes::from(server::result());
     let pieces = vec![bytes.clone()];
-    let work = move || Ok(seen(SampleResponse::from_proto(black_box(bytes.clone()))?));
+    let work = move || Ok(SampleResponse::from_proto(black_box(bytes.clone())).map(seen)?);
     Ok(Operation { pieces, work: Box::new(work) })
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn decode_forward_backward(datums: usize, tokens: usize) -> Result<Op
     let message = proto::ForwardBackwardOutput { loss_fn_outputs: vec![record], ..Default::default() };
     let bytes = Bytes::from(message.encode_to_vec());
     let pieces = vec![bytes.clone()];
-    let work = move || Ok(seen(ForwardBackwardOutput::from_protobuf(black_box(bytes.clone()))?));
+    let work = move || Ok(ForwardBackwardOutput::from_protobuf(black_box(bytes.clone())).map(seen)?);
     Ok(Operation { pieces, work: Box::new(work) })
 }
 

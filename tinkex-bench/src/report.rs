@@ -1,5 +1,7 @@
 //! The report: everything measured, judged against the targets, as text for people, JSON for programs, and a plot.
 
+#[cfg(test)]
+mod example;
 mod markdown;
 mod plot;
 mod table;
@@ -32,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) instructions: Vec<Count>,
     /// Why something is missing.
     pub(crate) notes: Vec<String>,
+    /// What went wrong.
+    pub(crate) failures: Vec<String>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -41,9 +45,11 @@ const JSON: &str = "results.json";
 const PLOT: &str = "cpu-per-sample.svg";
 
 impl Report {
-    /// Judges what was measured.
-    pub(crate) fn judge(&mut self) {
-        self.targets = targets::judge(self);
+    /// Judges what was measured, unless there is a reason not to. Where only a part was run, the targets of the other
+    /// parts are left out.
+    pub(crate) fn judge(&mut self, reason_not_to: Option<&str>, whole: bool) {
+        self.targets = targets::judge(self, reason_not_to);
+        self.targets.retain(|target| whole || target.found != "-");
     }
 
     /// The tables for the terminal.

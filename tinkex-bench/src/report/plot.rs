@@ -112,3 +112,37 @@ fn draw(svg: &mut String, lines: &[Line], prompt: usize) -> Result<(), Box<dyn E
     root.present()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+
+    #[test]
+    fn every_contender_has_a_line_with_a_label() {
+        let svg = render(&example::report().sampling).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        for text in ["tinkex, per-request polling", "bare reqwest, ", "Python SDK, ", "2048 tokens"] {
+            assert!(svg.contains(text), "{text} is missing");
+        }
+    }
+
+    #[test]
+    fn points_lie_in_order_on_the_line_of_the_middle_prompt() {
+        let one = example::report().sampling.remove(0);
+        let at = |in_flight: usize, prompt_tokens: usize| {
+            let mut rounds = one.clone();
+            (rounds.cell.in_flight, rounds.cell.prompt_tokens) = (in_flight, prompt_tokens);
+            rounds
+        };
+        let lines = lines(&[at(64, 2_048), at(1, 2_048), at(7, 256), at(8, 16_384)]);
+        assert_eq!(lines.len(), 3);
+        let x: Vec<f64> = lines[0].points.iter().map(|point| point.0).collect();
+        assert_eq!(x, [1.0, 64.0]);
+    }
+
+    #[test]
+    fn nothing_measured_is_an_empty_plot() {
+        assert!(render(&[]).unwrap().contains("</svg>"));
+    }
+}

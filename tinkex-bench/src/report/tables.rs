@@ -24,7 +24,7 @@ fn targets(report: &Report) -> Table {
     let rows = report.targets.iter().map(|target| {
         vec![target.what.clone(), target.wanted.clone(), target.found.clone(), target.verdict.to_string()]
     });
-    Table { title: "Targets", header: vec!["", "wanted", "found", ""], rows: rows.collect() }
+    Table { title: "Targets", header: vec!["target", "wanted", "found", "verdict"], rows: rows.collect() }
 }
 
 fn cpu(measured: &[Rounds]) -> Table {
@@ -44,10 +44,10 @@ fn cpu(measured: &[Rounds]) -> Table {
         ]
     });
     let header = vec![
-        "CPU per sample, µs",
-        "tinkex",
-        "bare reqwest",
-        "Python SDK",
+        "",
+        "tinkex, µs",
+        "bare reqwest, µs",
+        "Python SDK, µs",
         "tinkex / bare",
         "Python / tinkex",
         "samples/s, tinkex / bare",

@@ -90,6 +90,8 @@ const RULES: &[Rule] = &[
         banned: &[ENGINES, TLS],
     },
     Rule { package: "tinkex-testkit", scope: &["-e", "normal"], banned: &[&["reqwest", "h2"], TLS] },
+    // It measures plain connections, and every workspace-wide test run builds it.
+    Rule { package: "tinkex-bench", scope: &["-e", "normal"], banned: &[TLS] },
     // The task runner stays light.
     Rule {
         package: "xtask",
