@@ -23,7 +23,7 @@ pub struct HttpClientBuilder {
     headers: HeaderMap,
     policy: RetryPolicy,
     budget: Arc<RetryBudget>,
-    jitter: Jitter,
+    jitter: Arc<Jitter>,
     clock: WallClock,
     max_response_bytes: usize,
 }
@@ -37,7 +37,7 @@ impl HttpClientBuilder {
             headers: HeaderMap::new(),
             policy: RetryPolicy::default(),
             budget: Arc::default(),
-            jitter: Jitter::default(),
+            jitter: Arc::default(),
             clock: WallClock::default(),
             max_response_bytes: 1 << 30,
         }
@@ -74,7 +74,7 @@ impl HttpClientBuilder {
     /// Sets the generator of jitter.
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
-        self.jitter = jitter;
+        self.jitter = Arc::new(jitter);
         self
     }
 

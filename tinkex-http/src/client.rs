@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
-use crate::attempt;
 use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
 use crate::error::{HttpError, HttpErrorKind};
+use crate::replay;
 use crate::retry_log::RetryLog;
 use crate::{
     ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
@@ -39,7 +39,7 @@ pub(crate) struct Inner {
     pub(crate) max_response_bytes: usize,
     pub(crate) policy: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
-    pub(crate) jitter: Jitter,
+    pub(crate) jitter: Arc<Jitter>,
     pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
     pub(crate) retry_log: RetryLog,
@@ -56,6 +56,27 @@ impl HttpClient {
 
     pub(crate) fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
+    }
+
+    /// Another client of the same service with another credential: the transport, the headers, the policy, the clock, the
+    /// jitter and the retry budget are the same.
+    #[must_use]
+    pub fn with_auth(&self, auth: Arc<dyn AuthProvider>) -> Self {
+        let inner = &*self.0;
+        Self::new(Inner {
+            transport: inner.transport.clone(),
+            base_url: inner.base_url.clone(),
+            auth,
+            defaults: inner.defaults.clone(),
+            clock: inner.clock.clone(),
+            max_response_bytes: inner.max_response_bytes,
+            policy: inner.policy.clone(),
+            budget: Arc::clone(&inner.budget),
+            jitter: Arc::clone(&inner.jitter),
+            billing: BillingPause::default(),
+            deprecations: Deprecations::default(),
+            retry_log: RetryLog::default(),
+        })
     }
 
     /// The service.
@@ -107,8 +128,10 @@ impl HttpClient {
                 Ok(admitted) => admitted,
                 Err(cut) => return call.cut_short(cut),
             };
-            let (key, remaining) = (call.idempotency_key.as_ref(), call.remaining());
-            let outcome = attempt::run(inner, request, &uri, credential, key, call.sent, remaining).await;
+            let outcome = match replay::attempt(inner, &mut call, &uri, credential, &mut stop).await {
+                Ok(outcome) => outcome,
+                Err(cut) => return call.cut_short(cut),
+            };
             call.sent = call.sent.saturating_add(1);
             let failure = match outcome {
                 Ok(response) => return Ok(call.finish("ok", response)),

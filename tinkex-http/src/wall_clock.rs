@@ -1,5 +1,5 @@
-//! The wall clock, behind a seam: the one place that reads it. Only HTTP dates in `Retry-After` need it; every
-//! duration is measured on tokio's clock.
+//! The wall clock, behind a seam: the one place that reads it. Only HTTP dates in `Retry-After` and the expiry of tokens
+//! need it; every duration is measured on tokio's clock.
 
 use std::fmt;
 use std::sync::Arc;

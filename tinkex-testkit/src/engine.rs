@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::request::Parts;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::carried::Desk;
 use crate::chaos::{Chaos, ChaosFault};
 use crate::log::Log;
 use crate::outcome::Outcome;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) began: Instant,
     pub(crate) control: AtomicBool,
     pub(crate) on_socket: AtomicBool,
+    pub(crate) desk: Desk,
     next_connection: AtomicU64,
     changes: Notify,
     state: Mutex<State>,
@@ -66,6 +68,7 @@ impl Core {
             began: Instant::now(),
             control: AtomicBool::new(false),
             on_socket: AtomicBool::new(false),
+            desk: Desk::default(),
             next_connection: AtomicU64::new(0),
             changes: Notify::new(),
             state: Mutex::default(),
@@ -167,16 +170,11 @@ impl Core {
     }
 
     /// Takes a request in: a control command is carried out; any other request is admitted.
-    pub(crate) fn receive(
-        self: &Arc<Self>,
-        method: Method,
-        path_and_query: &str,
-        headers: HeaderMap,
-        body: Bytes,
-        connection: u64,
-    ) -> Intake {
-        let mut request = Received::new(method, path_and_query).with_headers(headers).with_body(body);
+    pub(crate) fn receive(self: &Arc<Self>, head: Parts, body: Bytes, connection: u64) -> Intake {
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Received::new(head.method, path).with_headers(head.headers).with_body(body);
         request.connection = connection;
+        request.version = head.version;
         if self.control.load(Ordering::Relaxed)
             && let Some(reply) = control::carry_out(self, &request)
         {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -40,6 +40,9 @@ pub struct Received {
     pub body: Bytes,
     /// Which connection it came on. On the socket each accepted connection has a number, in memory each transport.
     pub connection: u64,
+    /// The version of HTTP it came by. In memory the one the client put on its request, which is HTTP/1.1 unless it
+    /// said otherwise.
+    pub version: Version,
     derived: Derived,
 }
 
@@ -70,6 +73,7 @@ impl Received {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             connection: 0,
+            version: Version::HTTP_11,
             derived: Derived::default(),
         }
     }
@@ -217,6 +221,7 @@ impl Received {
             headers: self.headers.clone(),
             body: Bytes::new(),
             connection: self.connection,
+            version: self.version,
             derived,
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! One server has two faces. [`FakeServer::transport`] is an in-memory [`Transport`](tinkex_http::Transport): all
 //! its time is tokio's, so with paused time an hour of polling takes a millisecond and durations are exact.
-//! [`FakeServer::listen`] is a real HTTP/1.1 server on 127.0.0.1, for any client in any language; faults happen on
-//! the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
+//! [`FakeServer::listen`] is a real server on 127.0.0.1, for any client in any language, which speaks HTTP/1.1 and
+//! HTTP/2 (feature `tls`: also over TLS, `FakeServer::listen_tls`); faults happen on the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
 //!
 //! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
 //! the open servers ([`service::Dialect`]), with samples from a small
@@ -63,30 +63,32 @@
 //! * [`Chaos`]: random faults with a seed, for soaks.
 //! * The log: [`FakeServer::requests`], counters, gauges, [`FakeServer::wait_for`] and assertions such as
 //!   [`FakeServer::assert_contiguous_seq_ids`].
-//! * [`transport_conformance`]: the contract of a transport, for those who bring their own HTTP stack.
+//! * [`conformance`]: the contract of a transport, for those who bring their own HTTP stack.
 //! * The program `tinkex-testkit serve`, which a client in another language scripts over `/control/` routes.
 
 mod assertions;
 mod behaviour;
+mod carried;
 mod chaos;
-mod conformance;
 mod control;
 mod engine;
 mod exchange;
 mod gate;
 mod log;
 mod memory;
+mod nobody;
 mod outcome;
 mod route;
 mod script;
 mod server;
 mod socket;
 mod step;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 pub use behaviour::{Behaviour, NoBehaviour};
 pub use chaos::{Chaos, ChaosFault};
-pub use conformance::{Nonconformity, transport_conformance};
 pub use engine::ChaosStrike;
 pub use exchange::{PROTOBUF, Received, Reply};
 pub use gate::Gate;
@@ -94,6 +96,10 @@ pub use script::Script;
 pub use server::{FakeServer, Unmet};
 pub use socket::SocketServer;
 pub use step::Step;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
+
+pub mod conformance;
 
 // --- the stateful service and its language model ---
 pub mod learner;

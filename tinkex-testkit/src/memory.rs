@@ -27,8 +27,8 @@ impl MemoryTransport {
 
 impl Transport for MemoryTransport {
     async fn call(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
-        let (parts, body) = request.into_parts();
-        let mut headers = parts.headers;
+        let (mut parts, body) = request.into_parts();
+        let headers = &mut parts.headers;
         // What any HTTP stack would add, so that the log looks the same on both faces.
         if let Some(host) = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             headers.entry(HOST).or_insert(host);
@@ -36,8 +36,7 @@ impl Transport for MemoryTransport {
         if !body.is_empty() {
             headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(body.len()));
         }
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let admitted = match self.core.receive(parts.method, path, headers, body, self.connection) {
+        let admitted = match self.core.receive(parts, body, self.connection) {
             Intake::Admitted(admitted) => admitted,
             Intake::Controlled(reply) => return Ok(whole(reply)),
         };

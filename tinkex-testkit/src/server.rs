@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tinkex_http::SharedTransport;
+use tinkex_http::{SharedTransport, Transport};
 
+use crate::carried::CarriedTransport;
 use crate::chaos::Chaos;
 use crate::engine::{ChaosStrike, Core};
 use crate::memory::MemoryTransport;
@@ -115,6 +116,20 @@ impl FakeServer {
         SharedTransport::new(MemoryTransport::new(Arc::clone(self.core())))
     }
 
+    /// The carried face: as [`FakeServer::transport`], but the bytes of each call travel over a real socket, carried by
+    /// `inner`. Under paused time durations stay exact, since the clock stands still while bytes are under way; so a
+    /// whole test suite in virtual time can be run over one's own HTTP stack.
+    ///
+    /// `inner` gets each request with its address replaced by the socket's and with one header more. It must make its
+    /// exchanges on threads or tasks of its own or in its futures, not on tokio's blocking threads, for these would hold
+    /// the clock too. Steps that refuse are played by `inner` too, against an address where nobody listens.
+    ///
+    /// # Errors
+    /// What the operating system says: there may be no socket left.
+    pub fn transport_over(&self, inner: impl Transport) -> io::Result<SharedTransport> {
+        Ok(SharedTransport::new(CarriedTransport::new(Arc::clone(self.core()), inner)?))
+    }
+
     /// The base URL to use with [`FakeServer::transport`], `http://fake-<n>.test`. It is different for each server of
     /// the process, so that nothing that is shared by address leaks between tests. The transport itself takes
     /// requests for any host.
@@ -142,6 +157,16 @@ impl FakeServer {
     pub async fn listen_on(&self, address: SocketAddr) -> io::Result<SocketServer> {
         self.core().on_socket.store(true, Ordering::Relaxed);
         SocketServer::bind(Arc::clone(self.core()), address).await
+    }
+
+    /// The socket face over TLS, on a free port of 127.0.0.1. [`SocketServer::authority`] is what a client must trust.
+    ///
+    /// # Errors
+    /// What the operating system says, and names that make no certificate.
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(&self, tls: &crate::Tls) -> io::Result<SocketServer> {
+        self.core().on_socket.store(true, Ordering::Relaxed);
+        SocketServer::bind_tls(Arc::clone(self.core()), (Ipv4Addr::LOCALHOST, 0).into(), tls).await
     }
 
     /// The logged requests of a route, in order of arrival.

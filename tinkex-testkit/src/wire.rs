@@ -1,10 +1,10 @@
 //! One connection of the socket face: hyper for what is right, bytes by hand for what is wrong.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,32 +14,63 @@ use tokio::net::TcpStream;
 
 use crate::Reply;
 
-/// A socket that hyper owns while we keep a second handle on it, so that a fault can write its own bytes, or reset
-/// the connection, past hyper.
+/// A connection that hyper owns while we keep a second handle on it, so that a fault can write its own bytes, or
+/// reset the connection, past hyper.
 #[derive(Clone)]
-pub(crate) struct Wire(Arc<TcpStream>);
+pub(crate) struct Wire(Arc<Mutex<Stream>>);
+
+/// What the bytes travel in.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    fn io(&mut self) -> Pin<&mut (dyn ReadWrite + Unpin)> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(&mut **tls),
+        }
+    }
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite {}
+
+impl<T: AsyncRead + AsyncWrite> ReadWrite for T {}
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    /// Held for one poll at a time.
+    fn lock(&self) -> MutexGuard<'_, Stream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the connection end with a reset instead of a close when its last handle is dropped.
     pub(crate) fn reset_at_end(&self) -> io::Result<()> {
-        SockRef::from(&*self.0).set_linger(Some(Duration::ZERO))
+        SockRef::from(self.lock().tcp()).set_linger(Some(Duration::ZERO))
     }
 
-    /// Writes bytes past hyper. Only right while hyper has nothing to write: between a request and its response.
+    /// Writes bytes past hyper. Only right while hyper has nothing to write: over HTTP/1.1, between a request and its
+    /// response.
     pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.0.writable().await?;
-            match self.0.try_write(bytes) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
+            let written = poll_fn(|cx| self.lock().io().poll_write(cx, bytes)).await?;
+            bytes = bytes.get(written..).unwrap_or_default();
         }
-        Ok(())
+        poll_fn(|cx| self.lock().io().poll_flush(cx)).await
     }
 
     /// Writes the head of a response, and as much of its body as `body` holds.
@@ -66,47 +97,31 @@ fn head(reply: &Reply) -> BytesMut {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
-        }
+        self.lock().io().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        self.lock().io().poll_write(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().io().poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().io().poll_shutdown(cx)
     }
 }
 
-/// The end of a connection that hyper is to drop as it is.
+/// The end of an exchange, and over HTTP/1.1 of its connection, that hyper is to drop as it is.
 #[derive(Debug, thiserror::Error)]
-#[error("the script ends the connection here")]
-pub(crate) struct EndOfConnection;
+#[error("the script ends the exchange here")]
+pub(crate) struct EndOfExchange;
 
-impl From<io::Error> for EndOfConnection {
-    /// The client has gone away in the middle of a fault: the connection is over either way.
+impl From<io::Error> for EndOfExchange {
+    /// The client has gone away in the middle of a fault: the exchange is over either way.
     fn from(_: io::Error) -> Self {
         Self
     }

@@ -110,7 +110,7 @@ impl<'a> Chunks<'a> {
                 if failure.fate.may_count() {
                     self.doubtful.push(chunk);
                 }
-                if failure.is_outage() {
+                if failure.is_outage {
                     self.patience = Patience::Brief;
                 }
                 self.failure.get_or_insert((chunk, failure));
@@ -166,7 +166,7 @@ impl Call {
         state: &mut SequenceState,
         batch: &Batch,
     ) -> Result<Vec<PromiseRef>, Error> {
-        self.settle(state, state.patience(self.started)).await?;
+        self.settle(state, Patience::Full).await?;
         let fit = self.fit(batch).map_err(|invalid| Failure::unsent(invalid).into_error())?;
         let mut chunks = Chunks::of(batch, fit);
         let any_order = batch.chunks.len() > 1 && self.trainer.dispatch.takes_any_order();
@@ -189,7 +189,7 @@ impl Call {
     async fn submit_in_order(&self, state: &mut SequenceState, chunks: &mut Chunks<'_>) {
         for chunk in 0..chunks.promises.len() {
             let pass = chunks.batch.pass(chunk, chunks.fit);
-            let outcome = self.submit_next(state, &pass, state.patience(self.started)).await;
+            let outcome = self.submit_next(state, &pass, Patience::Full).await;
             let failed = outcome.is_err();
             chunks.note(chunk, outcome);
             if failed {
@@ -244,7 +244,7 @@ impl Call {
             state.unsent(gate_id);
             return Ok(());
         }
-        let gate = Identity { patience: chunks.patience, ..gate };
+        let gate = Identity { patience: chunks.patience.min(state.patience(self.started)), ..gate };
         let outcome = match batch.pass(0, fit).submit(self, gate).await {
             Err(failure) if is_used_up(&failure, gate_id, state) => {
                 state.unknown(gate_id);

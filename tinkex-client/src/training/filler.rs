@@ -22,9 +22,11 @@ static DATA: LazyLock<[Datum; 1]> =
 static LOSS: LazyLock<Loss> = LazyLock::new(|| LossFn::CrossEntropy.into());
 
 impl Call {
-    /// Settles every open id, lowest first. Until that succeeds nothing else is sent.
-    pub(super) async fn settle(&self, state: &mut SequenceState, patience: Patience) -> Result<(), Error> {
+    /// Settles every open id, lowest first, with at most this patience for each. Until that succeeds nothing else is
+    /// sent.
+    pub(super) async fn settle(&self, state: &mut SequenceState, most: Patience) -> Result<(), Error> {
         while let Some((seq_id, _)) = state.first_open() {
+            let patience = most.min(state.patience(self.started));
             let identity = Identity { seq_id, doubted: true, patience };
             for forward_only in [true, false] {
                 let Err(failure) = self.fill(identity, forward_only).await else {
@@ -36,7 +38,7 @@ impl Call {
                     break;
                 }
                 if !failure.is_about_the_request() {
-                    if failure.is_outage() {
+                    if failure.is_outage {
                         state.give_up();
                     }
                     return Err(unsettled(failure, seq_id));

@@ -155,7 +155,9 @@ impl Attempt<'_> {
             }
             return Err(first);
         }
-        Err(first.after(&second).noted(&format!("sent as JSON instead: {}", second.error)))
+        let words = format!("sent as JSON instead: {}", second.error);
+        // Only JSON was repeated for as long as the policy allows.
+        Err(Failure { is_outage: second.is_outage, ..first.after(&second) }.noted(&words))
     }
 
     /// Repeats a protobuf body that met a 500, since JSON is out of the question: as usual, now that this is known.

@@ -106,7 +106,7 @@ impl SequenceState {
 
     /// What a failed submission says of its id, and of the server.
     pub(super) fn failed(&mut self, id: u64, failure: &Failure) {
-        if failure.is_outage() {
+        if failure.is_outage {
             self.give_up();
         }
         match failure.fate {

@@ -54,13 +54,13 @@ pub(super) struct Identity {
     pub(super) patience: Patience,
 }
 
-/// How long a submission is worth repeating.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long a submission is worth repeating; the least comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Patience {
-    /// As long as the policy says.
-    Full,
     /// A few attempts, because the user is waiting to hear of a failure.
     Brief,
+    /// As long as the policy says.
+    Full,
 }
 
 impl Patience {
@@ -115,15 +115,18 @@ pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) fate: Fate,
     pub(super) conflict: Option<Conflict>,
+    /// It was given up only after all that the policy allows, so that others may end the same way. A few attempts that
+    /// came to nothing say no such thing of the server.
+    pub(super) is_outage: bool,
 }
 
 impl Failure {
     /// A request that could not be made.
     pub(super) fn unsent(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), fate: Fate::Unsent, conflict: None }
+        Self { error: error.into(), fate: Fate::Unsent, conflict: None, is_outage: false }
     }
 
-    fn of(error: HttpError, Identity { seq_id, doubted, .. }: Identity) -> Self {
+    fn of(error: HttpError, Identity { seq_id, doubted, patience }: Identity) -> Self {
         let fate = match error.delivery() {
             Delivery::NeverSent => Fate::Unsent,
             Delivery::Rejected => Fate::Refused,
@@ -140,7 +143,8 @@ impl Failure {
             }
             _ => error.into(),
         };
-        Self { error, fate, conflict }
+        let is_outage = patience == Patience::Full && error.is_retryable();
+        Self { error, fate, conflict, is_outage }
     }
 
     /// Whether the submission failed only because its id is used up, and by another request than this one.
@@ -150,11 +154,6 @@ impl Failure {
                 Some(expected) => expected > seq_id,
                 None => conflict.doubted,
             })
-    }
-
-    /// Whether it was given up only after the policy was exhausted, so that others may end the same way.
-    pub(super) fn is_outage(&self) -> bool {
-        self.error.is_retryable()
     }
 
     pub(super) fn status(&self) -> Option<u16> {
@@ -217,7 +216,7 @@ pub(super) async fn submit_once(
         .await
         .map_err(|error| Failure::of(error, identity))?;
     // Whatever answers 2xx without a promise need not be the server.
-    let unreadable = |error: HttpError| Failure { error: error.into(), fate: Fate::Unknown, conflict: None };
+    let unreadable = |error: HttpError| Failure { fate: Fate::Unknown, ..Failure::unsent(error) };
     let accepted: Promise = response.json().map_err(unreadable)?;
     Ok(call.promise(&accepted))
 }
@@ -261,9 +260,8 @@ impl Call {
         state: &mut SequenceState,
         outgoing: &impl Outgoing,
     ) -> Result<PromiseRef, Error> {
-        let patience = state.patience(self.started);
-        self.settle(state, patience).await?;
-        let promise = self.submit_next(state, outgoing, patience).await.map_err(Failure::into_error)?;
+        self.settle(state, Patience::Full).await?;
+        let promise = self.submit_next(state, outgoing, Patience::Full).await.map_err(Failure::into_error)?;
         if state.first_open().is_some() {
             // An id was given up on the word of a server that did not say which one it expects.
             self.settle_now(state).await;
@@ -272,18 +270,19 @@ impl Call {
     }
 
     /// Submits a request under the next sequence id. Where the server counts differently its count is adopted, unless
-    /// the request itself may have been counted.
+    /// the request itself may have been counted. It is repeated with at most this patience.
     pub(super) async fn submit_next(
         &self,
         state: &mut SequenceState,
         outgoing: &impl Outgoing,
-        patience: Patience,
+        most: Patience,
     ) -> Result<PromiseRef, Failure> {
         let mut given_up = Vec::new();
         let mut adoptions = 0;
         loop {
             let seq_id = state.draw(1).start;
             let doubted = state.is_drawn_again(seq_id);
+            let patience = most.min(state.patience(self.started));
             let failure = match outgoing.submit(self, Identity { seq_id, doubted, patience }).await {
                 Ok(promise) => {
                     state.accepted(seq_id);

@@ -4,6 +4,7 @@
 
 mod cancellation;
 mod concurrency;
+mod configuration;
 mod custom_loss;
 mod dialects;
 mod environment;
@@ -14,6 +15,7 @@ mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+mod reliability;
 mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]

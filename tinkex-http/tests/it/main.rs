@@ -13,6 +13,7 @@ mod gate;
 mod golden;
 mod pipeline;
 mod redirects;
+mod replay;
 mod retry_delay;
 mod secrets;
 #[cfg(feature = "reqwest")]

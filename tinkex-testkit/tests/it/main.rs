@@ -9,6 +9,7 @@ mod client;
 mod conformance;
 mod control;
 mod gates;
+mod http2;
 mod log;
 mod memory;
 mod program;

@@ -317,19 +317,68 @@ async fn a_throttled_filler_keeps_nobody_waiting() {
     );
 }
 
-/// An outage is waited out once, not once for each operation that was queued when it began.
+/// An outage is waited out once, not once for each operation that was queued when it began, nor for their chunks.
 #[tokio::test(start_paused = true)]
 async fn an_outage_does_not_add_up() {
-    for step in [Step::refuse(), Step::status(503)] {
-        let (server, _client, trainer) = trainer_of(&Service::default()).await;
-        server.script("optim_step", [step.clone()]).then_repeat_last();
-        server.script("forward_backward", [step]).then_repeat_last();
+    let (refuse, broken) = (Step::refuse(), Step::status(503));
+    for (of_steps, of_passes) in
+        [(refuse.clone(), refuse.clone()), (broken.clone(), broken.clone()), (refuse, broken)]
+    {
+        let service = Service::default();
+        service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+        let (server, _client, trainer) = trainer_of(&service).await;
+        server.script("optim_step", [of_steps]).then_repeat_last();
+        server.script("forward_backward", [of_passes]).then_repeat_last();
         let begun = Instant::now();
         let handles: Vec<_> = (0..10).map(|_| trainer.optim_step(adam())).collect();
+        let pass = trainer.forward_backward(vec![example("abc"); 3], LossFn::CrossEntropy);
         for handle in handles {
             handle.await.unwrap_err();
         }
-        let (least, most) = (Duration::from_secs(1800), Duration::from_secs(1800 + 10 * 45));
+        pass.await.unwrap_err();
+        let (least, most) = (Duration::from_secs(1800), Duration::from_secs(1800 + 12 * 45));
         assert!((least..most).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
+}
+
+/// That the few attempts at the end of a turn could not settle an id is no outage: what was called before is repeated for
+/// as long as the policy says, like anything else.
+#[tokio::test(start_paused = true)]
+async fn a_filler_that_fails_for_now_takes_nobodys_patience() {
+    let service = Service::default();
+    service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward([example("ab")], LossFn::CrossEntropy).await.unwrap();
+    server.script_when("forward_backward", |r| super::id(r) == 3 && !super::is_filler(r), [refused(400)]);
+    server.script_when("forward_backward", super::is_filler, [Step::status(503).repeat(8)]).then_behave();
+    server.script("optim_step", [Step::status(503).repeat(8)]).then_behave();
+    let pass = trainer.forward_backward(vec![example("abc"); 3], LossFn::CrossEntropy);
+    let step = trainer.optim_step(adam());
+    assert_eq!(pass.await.unwrap_err().effect(), Some(Effect::Partial));
+    step.await.unwrap();
+    let run = service.run(trainer.model_id()).unwrap();
+    assert_eq!((run.seq_ids.len(), run.waiting.len(), run.steps), (5, 0, 1));
+    assert_eq!(ids(&server, "forward_backward")[4..], [3; 9]);
+    assert_eq!(ids(&server, "optim_step"), [5; 9]);
+}
+
+/// Once the server takes anything in the outage is over, also for what was called before.
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_with_the_first_request_that_is_taken_in() {
+    let service = Service::default();
+    service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
+    let (server, _client, trainer) = trainer_of(&service).await;
+    trainer.forward([example("ab")], LossFn::CrossEntropy).await.unwrap();
+    server.script_when("forward_backward", |r| !super::is_filler(r), [Step::status(503)]).then_repeat_last();
+    let fillers = |id| move |r: &_| super::is_filler(r) && super::id(r) == id;
+    // Those at the end of the turn fail too.
+    server.script_when("forward_backward", fillers(2), [Step::status(503).repeat(3)]).then_behave();
+    server.script_when("forward_backward", fillers(3), [Step::status(503).repeat(8)]).then_behave();
+    server.script("optim_step", [Step::status(503).repeat(8)]).then_behave();
+    let pass = trainer.forward_backward(vec![example("abc"); 2], LossFn::CrossEntropy);
+    let step = trainer.optim_step(adam());
+    pass.await.unwrap_err();
+    step.await.unwrap();
+    let run = service.run(trainer.model_id()).unwrap();
+    assert_eq!((run.seq_ids, run.waiting.len(), run.steps), (vec![1, 2, 3, 4], 0, 1));
 }

@@ -437,3 +437,27 @@ async fn a_bad_first_pass_is_told_soon_where_protobuf_always_fails() {
     assert!(error.to_string().contains("unheard of"), "{error}");
     step(&trainer).await;
 }
+
+/// A pass whose data is refused as JSON is tried as protobuf a few times more, where that met a 500. That these come to
+/// nothing is no outage, and what was called before is repeated for as long as the policy says.
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_is_refused_takes_nobodys_patience() {
+    let dialect = Dialect {
+        training_bodies: TrainingBody::JsonOnly,
+        unknown_loss_status: Some(400),
+        ..Dialect::production()
+    };
+    let service = Service::new(dialect);
+    let (server, _client, trainer) = trainer_of(&service).await;
+    let in_trouble = [Step::status(500), Step::behave(), Step::status(503).repeat(3)];
+    server.script("forward_backward", in_trouble).then_behave();
+    server.script("forward", [Step::status(503).repeat(8)]).then_behave();
+    server.script("optim_step", [Step::status(503).repeat(8)]).then_behave();
+    let refused = trainer.forward_backward(data(), LossFn::Other("nonsense".to_owned()));
+    let step = trainer.optim_step(adam());
+    let error = refused.await.unwrap_err();
+    assert!(error.to_string().contains("nonsense"), "{error}");
+    step.await.unwrap();
+    let run = service.run(trainer.model_id()).unwrap();
+    assert_eq!((run.seq_ids, run.waiting.len(), run.steps), (vec![1, 2], 0, 1));
+}

@@ -46,6 +46,8 @@ struct Inner {
     entries: Vec<(u64, Entry)>,
     /// What each idempotency key stood for.
     keys: BTreeMap<String, Vec<u8>>,
+    /// The calls a request of which was answered with a conflict.
+    disputed: BTreeSet<usize>,
     complaints: Vec<String>,
 }
 
@@ -57,6 +59,7 @@ impl Ledger {
             unfilled: BTreeSet::new(),
             entries: Vec::new(),
             keys: BTreeMap::new(),
+            disputed: BTreeSet::new(),
             complaints: Vec::new(),
         };
         Self { service, inner: Mutex::new(inner) }
@@ -76,6 +79,11 @@ impl Ledger {
         self.inner().entries.clone()
     }
 
+    /// The calls a request of which was answered with a conflict.
+    pub(super) fn disputed(&self) -> BTreeSet<usize> {
+        self.inner().disputed.clone()
+    }
+
     /// What was wrong with any single request.
     pub(super) fn complaints(&self) -> Vec<String> {
         self.inner().complaints.clone()
@@ -89,6 +97,8 @@ impl Ledger {
         let reply = self.service.respond(request).await;
         if reply.status.is_success() {
             self.inner().take_in(seq_id, entry);
+        } else if reply.status == 409 {
+            self.inner().disputed.extend(call_of(&entry));
         }
         reply
     }

@@ -1,5 +1,6 @@
 //! Playing a plan: the calls are made, handles awaited or dropped, and the run is looked at when all is calm again.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) enum End {
 pub(super) struct Outcome {
     pub(super) ends: Vec<End>,
     pub(super) entries: Vec<(u64, Entry)>,
+    /// The calls a request of which was answered with a conflict.
+    pub(super) disputed: BTreeSet<usize>,
     pub(super) run: RunInfo,
     /// The log-probabilities of the probe.
     pub(super) weights: Vec<Vec<f32>>,
@@ -129,7 +132,7 @@ impl Stage {
         }
         let weights = self.weights().await;
         let run = self.service.run(self.trainer.model_id()).expect("the run is there");
-        Outcome { ends, entries: self.ledger.entries(), run, weights }
+        Outcome { ends, entries: self.ledger.entries(), disputed: self.ledger.disputed(), run, weights }
     }
 
     async fn weights(&self) -> Vec<Vec<f32>> {

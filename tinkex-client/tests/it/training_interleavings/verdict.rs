@@ -81,9 +81,13 @@ pub(super) fn ends_are_true(plan: &Plan, outcome: &Outcome) {
         let label =
             format!("call {n}, {:?}, {end:?}, of which {taken} of {whole} were taken in", call.action);
         let meant = matches!(call.action, Action::Nonsense | Action::Custom { fails: true, .. });
+        // Where an answer is lost while the form of passes is being found out, the other form meets a conflict with what
+        // was taken in, and that may stay in doubt. Then the chunks behind it are not sent.
+        let in_doubt = plan.faults > 0.0 && taken > 0 && outcome.disputed.contains(&n);
+        let must_succeed = plan.is_forgiving() && !meant && !may_be_poisoned(plan, n);
         match end {
             End::Done => assert_eq!(taken, whole, "{label}"),
-            End::Dropped if plan.is_forgiving() && !meant && !may_be_poisoned(plan, n) => {
+            End::Dropped if must_succeed && !in_doubt => {
                 assert_eq!(taken, whole, "detached operations reach the server: {label}");
             }
             End::Dropped => {}
@@ -100,10 +104,8 @@ pub(super) fn ends_are_true(plan: &Plan, outcome: &Outcome) {
         }
         assert!(taken == 0 || !is_poisoned(plan, n), "it would build on a gradient that is missing: {label}");
         if let End::Failed(error) = end {
-            // An answer that is lost while the form of passes is being found out may stay in doubt.
-            let in_doubt = error.status() == Some(409) && error.effect() == Some(Effect::Unknown);
-            let reason = meant || in_doubt || may_be_poisoned(plan, n) || !plan.is_forgiving();
-            assert!(reason, "no reason to fail: {label}");
+            let in_doubt = in_doubt && (error.status(), error.effect()) == (Some(409), Some(Effect::Unknown));
+            assert!(!must_succeed || in_doubt, "no reason to fail: {label}");
             assert_ne!(error.kind(), ErrorKind::TaskEnded, "{label}");
             assert!(error.kind() != ErrorKind::Poisoned || may_be_poisoned(plan, n), "{label}");
         } else if meant {

@@ -1,51 +1,13 @@
-//! Credentials (PROTOCOL 3). Whatever the form, a credential travels in `X-API-Key`.
+//! The simplest credential: a key that is sent as it is.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use tinkex_types::InvalidInput;
 
+use super::{AuthProvider, CredentialFuture};
 use crate::BaseUrl;
-
-/// Gives the credential of the next attempt. Asked once per attempt, so it may refresh what it holds
-/// (PROTOCOL 3).
-pub trait AuthProvider: Send + Sync + fmt::Debug {
-    /// The value of `X-API-Key`; none sends no credential. An error is surfaced unchanged and not retried. Must be
-    /// cancel-safe: the call's deadline and its caller may end the wait.
-    fn credential(&self) -> CredentialFuture<'_>;
-
-    /// A text that stays the same for the same account; the backoff gate and the retry budget are shared by it.
-    fn identity(&self) -> SecretString;
-}
-
-/// What [`AuthProvider::credential`] returns.
-pub type CredentialFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<Option<HeaderValue>, AuthError>> + Send + 'a>>;
-
-/// Why there is no credential.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct AuthError {
-    message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl AuthError {
-    /// An error with a message for the user.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None }
-    }
-
-    /// Adds the cause.
-    #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}
 
 /// A key that never expires. Its text is in no Debug, Display, log or metric (PROTOCOL 3).
 #[derive(Clone)]
@@ -106,19 +68,5 @@ impl AuthProvider for ApiKey {
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey([REDACTED])")
-    }
-}
-
-/// No credential at all, for servers that want none (PROTOCOL 3).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoAuth;
-
-impl AuthProvider for NoAuth {
-    fn credential(&self) -> CredentialFuture<'_> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn identity(&self) -> SecretString {
-        SecretString::from("")
     }
 }
