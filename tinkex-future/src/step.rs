@@ -370,13 +370,18 @@ pub fn step(
             }
             None => {
                 let limit = policy.billing_pause.as_secs_f64();
-                state.refused(now, 402, format!("the billing pause has lasted longer than {limit} s. Error: {message}"))
+                state.refused(
+                    now,
+                    402,
+                    format!("the billing pause has lasted longer than {limit} s. Error: {message}"),
+                )
             }
         },
         Answer::Expired { message } => {
             let said = message.map(|text| format!(" ({text})")).unwrap_or_default();
             // What changes a model must not simply be made again: it may have been carried out.
-            let advice = if state.request_type == RequestType::Sample { "; submit a new request" } else { "" };
+            let advice =
+                if state.request_type == RequestType::Sample { "; submit a new request" } else { "" };
             let message = format!("the promise has expired{advice}{said}");
             let category = ErrorCategory::of_status(410);
             Next::Finish(Err(state.error(now, PollErrorKind::Expired, Some(410), category, message, None)))

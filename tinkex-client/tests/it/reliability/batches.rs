@@ -37,12 +37,8 @@ fn data_of_second_chunk(request: &Received) -> bool {
     second_chunk(request) && pass.is_ok_and(|pass| !pass.forward_only)
 }
 
-static REQUEST: Loss = Loss {
-    name: "a chunk never arrives",
-    route: "forward_backward",
-    hits: second_chunk,
-    step: Step::refuse,
-};
+static REQUEST: Loss =
+    Loss { name: "a chunk never arrives", route: "forward_backward", hits: second_chunk, step: Step::refuse };
 static ANSWER: Loss = Loss {
     name: "the answer to a chunk is lost",
     route: "forward_backward",
@@ -90,7 +86,11 @@ async fn play(loss: &'static Loss, lasts: bool) -> Observed {
     let service = Service::default();
     let (server, _client, trainer) = in_front_of(&service).await;
     let script = server.script_when(loss.route, loss.hits, [(loss.step)()]);
-    if lasts { script.then_repeat_last() } else { script.then_behave() };
+    if lasts {
+        script.then_repeat_last()
+    } else {
+        script.then_behave()
+    };
     let hit = script.clone();
     let observed = observe(|| hit.calls(), pass(&trainer)).await;
     script.then_behave();

@@ -15,11 +15,7 @@ use crate::harness::{self, MODEL, assert_within, request};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An hour passes at once while a request of `route` is in flight. Times are counted from the waking.
-async fn asleep(
-    server: &FakeServer,
-    route: &str,
-    call: impl Future<Output = Result<(), Error>>,
-) -> Observed {
+async fn asleep(server: &FakeServer, route: &str, call: impl Future<Output = Result<(), Error>>) -> Observed {
     let before = server.requests(route).len();
     let sleeping = async {
         server.wait_for_in_flight(route, 1).await;
@@ -48,7 +44,9 @@ async fn sample(fault: &str, route: &str, bounds: RangeInclusive<f64>) -> Played
     let came: Vec<_> =
         heartbeats.iter().filter(|h| h.at >= woken).map(|h| (h.at - woken).as_secs_f64()).collect();
     assert_eq!(came.len(), 4, "{came:?}");
-    came.iter().zip([0.0, 10.0, 20.0, 30.0]).for_each(|(at, due)| assert_within(*at, due..=due + 0.01, fault));
+    came.iter()
+        .zip([0.0, 10.0, 20.0, 30.0])
+        .for_each(|(at, due)| assert_within(*at, due..=due + 0.01, fault));
     assert!(client.inflight().is_empty());
     played(fault, observed, bounds)
 }

@@ -124,7 +124,8 @@ impl Seen {
             Ending::Waiting => format!("still at it {when} ({counts})"),
             Ending::Ended => format!("ends {when} ({counts})"),
             Ending::Failure(failure) => {
-                let effect = failure.effect.map(|effect| format!(", effect `{effect:?}`")).unwrap_or_default();
+                let effect =
+                    failure.effect.map(|effect| format!(", effect `{effect:?}`")).unwrap_or_default();
                 let again = if failure.retryable { "retryable" } else { "final" };
                 format!("`{:?}` {when} ({counts}), {again}{effect}", failure.kind)
             }

@@ -58,18 +58,27 @@ async fn play<C: Call>(fault: &Fault, lasts: bool) -> Observed {
     let call = C::prepare(&server).await;
     let before = arrived::<C>(&server).len();
     let script = server.script(C::ROUTE, [(fault.step)()]);
-    if lasts { script.then_repeat_last() } else { script.then_behave() };
+    if lasts {
+        script.then_repeat_last()
+    } else {
+        script.then_behave()
+    };
 
     let observed = observe(|| arrived::<C>(&server).len() - before, call.make()).await;
 
     if let Ending::Failure(failure) = &observed.ending {
-        assert!(failure.message.contains("after ") || failure.message.contains("nothing was sent"), "{failure:?}");
+        assert!(
+            failure.message.contains("after ") || failure.message.contains("nothing was sent"),
+            "{failure:?}"
+        );
         assert!(!failure.message.contains("tml-test"), "{failure:?}");
     }
     server.assert_idempotency_pattern(C::ROUTE);
     if C::ONE_IDENTITY && !std::ptr::eq(fault, &faults::NUMBERED_CONFLICT) {
-        let keys: BTreeSet<_> =
-            server.requests(C::ROUTE)[before..].iter().map(|r| r.idempotency_key().map(str::to_owned)).collect();
+        let keys: BTreeSet<_> = server.requests(C::ROUTE)[before..]
+            .iter()
+            .map(|r| r.idempotency_key().map(str::to_owned))
+            .collect();
         assert_eq!(keys.len(), 1, "{name}: the attempts of one call are one request");
     }
     // Whatever happened, the client is of use once the fault is gone.
