@@ -4,6 +4,7 @@
 
 mod cancellation;
 mod concurrency;
+mod configuration;
 mod custom_loss;
 mod dialects;
 mod environment;

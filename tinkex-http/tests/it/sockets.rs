@@ -8,7 +8,7 @@ use tinkex_http::{
     ApiKey, ApiRequest, CallClass, HttpClient, HttpClientBuilder, HttpErrorKind, Jitter, ReqwestTransport,
     RetryPolicy, SharedTransport,
 };
-use tinkex_testkit::{FakeServer, Gate, Step, transport_conformance};
+use tinkex_testkit::{FakeServer, Gate, Step, conformance};
 use tokio::time::timeout;
 use wiremock::matchers::{body_json, header, header_exists, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -35,7 +35,7 @@ fn once() -> ApiRequest {
 
 #[tokio::test]
 async fn conforms_to_the_contract_of_transports() {
-    transport_conformance(&ReqwestTransport::new().unwrap()).await.unwrap();
+    conformance::transport(&ReqwestTransport::new().unwrap()).await.unwrap();
 }
 
 /// One connection serves one call after another.
