@@ -5,6 +5,7 @@
 mod cancellation;
 mod concurrency;
 mod configuration;
+mod credentials;
 mod custom_loss;
 mod dialects;
 mod environment;
