@@ -53,11 +53,7 @@ impl Told {
     pub(super) fn of(lines: &[Line]) -> Self {
         let own = || lines.iter().filter(|line| line.target.starts_with("tinkex"));
         let count = |level| own().filter(|line| line.level == level).count();
-        Self {
-            info: count(Level::INFO),
-            warn: count(Level::WARN),
-            error: count(Level::ERROR),
-        }
+        Self { info: count(Level::INFO), warn: count(Level::WARN), error: count(Level::ERROR) }
     }
 
     fn words(self) -> String {
