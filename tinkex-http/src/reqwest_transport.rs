@@ -127,11 +127,12 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
     })
 }
 
-/// The innermost cause makes the message: "connection refused" helps, "error sending request" does not.
+/// The innermost cause makes the message: "connection refused" helps, "error sending request" does not. So the error has
+/// no source: whoever prints the whole chain shall not read it twice.
 fn failure(error: reqwest::Error, kind: TransportErrorKind, what: &str) -> TransportError {
     let error = error.without_url();
     let root = causes(&error).last().map(ToString::to_string).unwrap_or_default();
-    TransportError::new(kind, format!("{what}: {root}")).with_source(error)
+    TransportError::new(kind, format!("{what}: {root}"))
 }
 
 #[cfg(test)]

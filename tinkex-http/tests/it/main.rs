@@ -20,3 +20,5 @@ mod secrets;
 mod sockets;
 mod stopping;
 mod support;
+#[cfg(feature = "tower")]
+mod tower;
