@@ -6,7 +6,7 @@ use crate::table;
 const COMMANDS: &[[&str; 2]] = &[
     [
         "test [--suite SUITE]",
-        "run every test and doctest; SUITE is unit, concurrency, error-recovery, training or golden",
+        "run every test and doctest; SUITE is unit, concurrency, error-recovery, training, transports or golden",
     ],
     [
         "demo [-- ARGS]",
@@ -62,17 +62,20 @@ pub(crate) enum Suite {
     ErrorRecovery,
     /// Training, custom losses, the learner, and the loops of the examples.
     Training,
+    /// The client's tests over every transport instead of in memory.
+    Transports,
     /// Recorded traffic and vectors.
     Golden,
 }
 
 impl Suite {
     /// Every suite with the name it has on the command line.
-    const NAMES: [(&'static str, Suite); 5] = [
+    const NAMES: [(&'static str, Suite); 6] = [
         ("unit", Suite::Unit),
         ("concurrency", Suite::Concurrency),
         ("error-recovery", Suite::ErrorRecovery),
         ("training", Suite::Training),
+        ("transports", Suite::Transports),
         ("golden", Suite::Golden),
     ];
 
@@ -168,7 +171,7 @@ mod tests {
     #[test]
     fn an_unknown_suite_names_the_known_ones() {
         let message = parsed("test --suite slow").unwrap_err();
-        for name in ["slow", "unit", "concurrency", "error-recovery", "training", "golden"] {
+        for name in ["slow", "unit", "concurrency", "error-recovery", "training", "transports", "golden"] {
             assert!(message.contains(name), "{message}");
         }
     }

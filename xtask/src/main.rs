@@ -19,6 +19,7 @@ mod process;
 mod proto;
 mod table;
 mod test;
+mod transports;
 mod workspace;
 
 use std::process::ExitCode;

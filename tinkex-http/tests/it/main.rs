@@ -25,3 +25,5 @@ mod secrets;
 mod sockets;
 mod stopping;
 mod support;
+#[cfg(feature = "tower")]
+mod tower;

@@ -84,6 +84,12 @@ const RULES: &[Rule] = &[
         scope: &["-e", "normal", "--no-default-features"],
         banned: &[ENGINES, TLS],
     },
+    // The adapter for services brings the vocabulary of bodies and of services, and no engine.
+    Rule {
+        package: "tinkex-http",
+        scope: &["-e", "normal", "--no-default-features", "--features", "tower"],
+        banned: &[ENGINES, TLS, &["tower"]],
+    },
     Rule {
         package: "tinkex-client",
         scope: &["-e", "normal", "--no-default-features"],
