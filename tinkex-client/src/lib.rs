@@ -88,7 +88,6 @@ pub use training::{
 pub use bytes;
 pub use http;
 pub use secrecy;
-pub use tracing;
 pub use tinkex_future::PollPolicy;
 #[cfg(feature = "reqwest")]
 pub use tinkex_http::ReqwestTransport;
@@ -109,6 +108,7 @@ pub use tinkex_types::{
     SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData,
     TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
+pub use tracing;
 
 /// The code of the README and of the guides, compiled (S1-20).
 #[cfg(doctest)]

@@ -27,7 +27,9 @@ pub(crate) async fn attempt(
     rejected.set_sensitive(true);
     let delivery = failure.delivery();
     let replaced = match call.wait(stop, inner.auth.replace(&rejected)).await {
-        Ok(Ok(_)) if call.remaining().is_some_and(|remaining| remaining.is_zero()) => Err(CutShort::OutOfTime),
+        Ok(Ok(_)) if call.remaining().is_some_and(|remaining| remaining.is_zero()) => {
+            Err(CutShort::OutOfTime)
+        }
         Ok(replaced) => replaced.map_err(CutShort::NoCredential),
         Err(cut) => Err(cut),
     };

@@ -9,6 +9,8 @@ mod budget;
 mod capture;
 mod classification;
 mod deadlines;
+#[cfg(feature = "reqwest")]
+mod examples;
 mod gate;
 mod golden;
 mod pipeline;
