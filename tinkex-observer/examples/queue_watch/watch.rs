@@ -23,12 +23,9 @@ pub(crate) async fn run(say: impl Fn(String) + Clone + Send + Sync + 'static) {
     let observers = ObserverSet::new(LogPolicy::new().interval(Duration::from_secs(60)))
         .with_observer(Arc::new(move |state: QueueState| tell(format!("  your observer: now {state}"))));
 
-    say(
-        "A queue is asked every two seconds for five minutes. Your observer is told of changes; the log gets"
-            .to_owned(),
-    );
-    say("a line (WARN) when a pause begins and once a minute while it lasts.\n".to_owned());
-    let (begun, mut polls, mut minute) = (Instant::now(), 0, None);
+    say("A queue is asked every two seconds for five minutes. Your observer is told of changes;".to_owned());
+    say("the log gets a line (WARN) a minute while the queue is paused.\n".to_owned());
+    let (begun, mut polls, mut minute, mut last) = (Instant::now(), 0, None, None);
     loop {
         let second = begun.elapsed().as_secs();
         if second >= 300 {
@@ -39,8 +36,10 @@ pub(crate) async fn run(say: impl Fn(String) + Clone + Send + Sync + 'static) {
         }
         // What a poller does with every answer that carries a queue state.
         let Some((_, state, reason)) = QUEUE.iter().rev().find(|(from, ..)| *from <= second) else { break };
-        let seen =
-            QueueStateChange::new(state.clone(), ClientKind::Sampling, "sampler-1").with_reason(*reason);
+        let before = last.replace((state, *reason));
+        let seen = QueueStateChange::new(state.clone(), ClientKind::Sampling, "sampler-1")
+            .with_reason(*reason)
+            .with_previous(before.map(|(state, _)| state.clone()), before != last);
         observers.on_observation(&seen);
         // Observers run apart from the polls. Only a program that prints in order has to wait for them.
         let _ = observers.flush(Duration::from_secs(5));

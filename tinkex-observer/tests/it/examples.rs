@@ -19,7 +19,7 @@ async fn queue_watch() {
         .iter()
         .filter_map(|line| line.trim().strip_prefix("your observer: now ").map(str::to_owned))
         .collect();
-    assert_eq!(told, ["paused_capacity", "active", "paused_rate_limit", "active"]);
+    assert_eq!(told, ["paused_capacity", "active", "paused_rate_limit", "paused_rate_limit", "active"]);
     assert_eq!(lines.lock().unwrap().last().unwrap(), "\n150 observations.");
     let pauses = log.pauses();
     assert!((4..=6).contains(&pauses.len()), "{pauses:?}");
