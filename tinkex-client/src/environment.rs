@@ -6,6 +6,8 @@
 //! A variable that is set but empty counts as unset, but for `TINKER_TAGS` and `TINKER_TELEMETRY`. So does one that is not
 //! Unicode.
 
+use std::path::{Path, PathBuf};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tinkex_types::InvalidInput;
 use tracing::Level;
@@ -57,6 +59,8 @@ pub(crate) fn folder(name: &str) -> Option<std::path::PathBuf> {
 #[derive(Default)]
 pub(crate) struct Environment {
     pub(crate) api_key: Option<String>,
+    pub(crate) credential_command: Option<String>,
+    pub(crate) credentials_file: Option<PathBuf>,
     pub(crate) base_url: Option<String>,
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
@@ -77,8 +81,11 @@ impl Environment {
             .unwrap_or_default();
         tags.sort_unstable();
         tags.dedup();
+        let home = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
         Self {
             api_key: set("TINKER_API_KEY"),
+            credential_command: set("TINKER_CREDENTIAL_CMD"),
+            credentials_file: home.map(|home| Path::new(&home).join(".tinker").join("credentials.json")),
             base_url: set("TINKER_BASE_URL"),
             project_id: set("TINKER_PROJECT_ID"),
             tags,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::{PollError, PollErrorKind, SessionPollError};
-use tinkex_http::{HttpError, HttpErrorKind};
+use tinkex_http::{AuthError, HttpError, HttpErrorKind};
 use tinkex_types::{DecodeError, ErrorCategory, InvalidInput, TokenizerError};
 
 /// The coarse kinds of failure.
@@ -109,6 +109,13 @@ impl Error {
             ErrorCategory::User,
             format!("the {what} client was closed; make a new one"),
         )
+    }
+
+    /// No credential fits what the server's flags demand.
+    pub(crate) fn no_credential(invalid: InvalidInput) -> Self {
+        let mut error = Self::new(ErrorKind::Auth, ErrorCategory::User, invalid.to_string());
+        error.0.source = Some(Arc::new(invalid));
+        error
     }
 
     pub(crate) fn unloaded(model_id: &str) -> Self {
@@ -353,8 +360,14 @@ impl From<HttpError> for Error {
             HttpErrorKind::Abandoned => ErrorKind::Closed,
             _ => ErrorKind::Connection,
         };
-        let status = http.status();
-        let mut error = Self::new(kind, http.category(), http.to_string());
+        // Of a credential that could not be had, what its own error says.
+        let auth = http.source().and_then(|cause| cause.downcast_ref::<AuthError>());
+        let auth = auth.filter(|_| kind == ErrorKind::Auth).map(|auth| (auth.status(), auth.is_transient()));
+        let (auth_status, passes) = auth.unwrap_or_default();
+        // Other statuses are about the exchange alone, and must not be taken for the operation's.
+        let status = http.status().or(auth_status.filter(|status| *status == 401));
+        let category = if passes { ErrorCategory::Unknown } else { http.category() };
+        let mut error = Self::new(kind, category, http.to_string());
         if matches!(status, Some(401)) {
             error.0.message.push_str("; check the API key");
         }
@@ -366,7 +379,8 @@ impl From<HttpError> for Error {
         error.0.attempts = http.attempts();
         error.0.elapsed = http.elapsed();
         error.0.retryable = match kind {
-            ErrorKind::Connection | ErrorKind::Timeout => true,
+            ErrorKind::Connection | ErrorKind::Timeout => !http.is_permanent(),
+            ErrorKind::Auth => passes,
             // 4xx are the user's unless the body says otherwise, so what is left here may pass. 410 and 501 never do.
             ErrorKind::Status => {
                 http.category() != ErrorCategory::User
@@ -405,6 +419,12 @@ impl From<PollError> for Error {
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());
+        if matches!(kind, ErrorKind::Connection | ErrorKind::Timeout)
+            && let Some(last) = poll.source()
+        {
+            // That nothing but failures came says nothing of what to do about them.
+            error.0.message.push_str(&format!("; the last failure: {last}"));
+        }
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();

@@ -40,17 +40,18 @@
 //!
 //! # Environment
 //!
-//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS` and
-//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`; the functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`.
-//! Nothing else in this crate reads the environment, but for `HfTokenizer::for_model` (feature `tokenizers`), which finds the
-//! hub cache by `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` and `HOME`; the ready-made transport heeds the usual variables for
-//! proxies and certificates. `docs/configuration.md` lists them all, with the settings of the builders and the flags of the
-//! server.
+//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`,
+//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET` and the keys stored below `HOME` ([`CredentialStore`]); the
+//! functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`. Nothing else in this crate reads the environment,
+//! but for `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
+//! `XDG_CACHE_HOME` and `HOME`; the ready-made transport heeds the usual variables for proxies and certificates.
+//! `docs/configuration.md` lists them all, with the settings of the builders and the flags of the server.
 
 mod cancellation;
 mod closing;
 mod configuration;
 mod connection_places;
+mod credentials;
 mod custom_loss;
 mod dispatch;
 mod endpoints;
@@ -69,6 +70,7 @@ mod session;
 mod submission_gate;
 mod training;
 
+pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};
 pub use custom_loss::{
     AnyCustomLoss, BoxError, CustomLossFn, CustomLossHandle, CustomLossOutput, Logprobs, losses,
 };
@@ -89,12 +91,14 @@ pub use bytes;
 pub use http;
 pub use secrecy;
 pub use tinkex_future::PollPolicy;
-#[cfg(feature = "reqwest")]
-pub use tinkex_http::ReqwestTransport;
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
-    SharedTransport, Transport, TransportError, TransportErrorKind,
+    SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
 };
+#[cfg(feature = "reqwest")]
+pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
+#[cfg(feature = "tower")]
+pub use tinkex_http::{TowerTransport, TransportService};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,

@@ -368,11 +368,21 @@ pub fn step(
                 state.last_failure = Some(PassingFailure(message).into());
                 Next::PollAfter(wait)
             }
-            None => state.refused(now, 402, message),
+            None => {
+                let limit = policy.billing_pause.as_secs_f64();
+                state.refused(
+                    now,
+                    402,
+                    format!("the billing pause has lasted longer than {limit} s. Error: {message}"),
+                )
+            }
         },
         Answer::Expired { message } => {
-            let message = message.map(|text| format!(" ({text})")).unwrap_or_default();
-            let message = format!("the promise has expired; submit a new request{message}");
+            let said = message.map(|text| format!(" ({text})")).unwrap_or_default();
+            // What changes a model must not simply be made again: it may have been carried out.
+            let advice =
+                if state.request_type == RequestType::Sample { "; submit a new request" } else { "" };
+            let message = format!("the promise has expired{advice}{said}");
             let category = ErrorCategory::of_status(410);
             Next::Finish(Err(state.error(now, PollErrorKind::Expired, Some(410), category, message, None)))
         }

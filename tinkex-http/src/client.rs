@@ -1,7 +1,7 @@
 //! The pipeline: the one place where calls are made and repeated.
 //!
 //! encode → [retry loop: stop? → gate → credential → headers → attempt span → one deadline over connecting, headers,
-//! redirects and body → transport → decompress → classify → budget and backoff] → decode. The order is a
+//! redirects and body → transport → decompress → edge rejections → classify → budget and backoff] → decode. The order is a
 //! contract: nothing above this loop repeats a call, and nothing below it does.
 
 use std::fmt;
@@ -17,7 +17,9 @@ use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
-use crate::error::{HttpError, HttpErrorKind};
+use crate::edge::EdgeCredit;
+use crate::error::{Delivery, HttpError, HttpErrorKind};
+use crate::first_contact::FirstContact;
 use crate::replay;
 use crate::retry_log::RetryLog;
 use crate::{
@@ -43,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
     pub(crate) retry_log: RetryLog,
+    pub(crate) edge: EdgeCredit,
+    pub(crate) first_contact: FirstContact,
 }
 
 /// Completes when the caller no longer wants the answer.
@@ -76,6 +80,8 @@ impl HttpClient {
             billing: BillingPause::default(),
             deprecations: Deprecations::default(),
             retry_log: RetryLog::default(),
+            edge: EdgeCredit::default(),
+            first_contact: FirstContact::default(),
         })
     }
 
@@ -133,11 +139,17 @@ impl HttpClient {
                 Err(cut) => return call.cut_short(cut),
             };
             call.sent = call.sent.saturating_add(1);
-            let failure = match outcome {
-                Ok(response) => return Ok(call.finish("ok", response)),
+            let failure = match inner.edge.judge(request.class, &inner.transport, outcome) {
+                Ok(response) => {
+                    inner.first_contact.made();
+                    return Ok(call.finish("ok", response));
+                }
                 Err(failure) => failure,
             };
             call.delivery = call.delivery.max(failure.delivery());
+            if failure.delivery() != Delivery::NeverSent {
+                inner.first_contact.made();
+            }
             let overruled = match (&request.gate, failure.refusal()) {
                 (Some(gate), Some(refusal)) => gate.refused(&refusal) == Ruling::Final,
                 _ => false,
@@ -182,6 +194,9 @@ impl HttpClient {
             if call.remaining().is_some_and(|remaining| remaining <= wait) {
                 let limit = call.deadline_text();
                 return call.fail(failure, limit);
+            }
+            if cause == RetryCause::Connect {
+                inner.first_contact.missing(inner.base_url.host(), request.operation, &failure);
             }
             call.announce_retry(&inner.retry_log, cause, &failure, wait);
             call.last = Some(failure);

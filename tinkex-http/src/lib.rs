@@ -6,7 +6,8 @@
 //! Nothing above it repeats a call, and nothing below it does.
 //!
 //! The transport is a seam of one method. `ReqwestTransport` (feature `reqwest`, on by default) is ready-made;
-//! implement [`Transport`] to bring another HTTP stack. Feature `rustls` adds TLS, feature `zstd` zstd bodies.
+//! implement [`Transport`] to bring another HTTP stack. Feature `rustls` adds TLS, feature `zstd` zstd bodies,
+//! feature `tower` makes transports of `tower` services and the other way round.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -43,12 +44,15 @@ mod classify;
 mod client;
 mod content_encoding;
 mod deprecation;
+mod edge;
 mod error;
+mod first_contact;
 mod gate;
 mod headers;
 mod idempotency;
 mod jitter;
 mod policy;
+mod progress;
 mod redact;
 mod replay;
 mod request;
@@ -57,6 +61,8 @@ mod reqwest_transport;
 mod response;
 mod retry_after;
 mod retry_log;
+#[cfg(feature = "tower")]
+mod tower;
 mod transport;
 mod transport_error;
 mod wall_clock;
@@ -83,9 +89,11 @@ pub use policy::RetryPolicy;
 pub use redact::shown_headers;
 pub use request::ApiRequest;
 #[cfg(feature = "reqwest")]
-pub use reqwest_transport::ReqwestTransport;
+pub use reqwest_transport::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 pub use response::ApiResponse;
 pub use retry_after::{LONGEST_HINT, retry_after};
+#[cfg(feature = "tower")]
+pub use tower::{TowerTransport, TransportService};
 pub use transport::{SharedTransport, Transport};
 pub use transport_error::{TransportError, TransportErrorKind};
 pub use wall_clock::WallClock;

@@ -11,6 +11,7 @@ use http::request::Parts;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::carried::Desk;
 use crate::chaos::{Chaos, ChaosFault};
 use crate::log::Log;
 use crate::outcome::Outcome;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) began: Instant,
     pub(crate) control: AtomicBool,
     pub(crate) on_socket: AtomicBool,
+    pub(crate) desk: Desk,
     next_connection: AtomicU64,
     changes: Notify,
     state: Mutex<State>,
@@ -66,6 +68,7 @@ impl Core {
             began: Instant::now(),
             control: AtomicBool::new(false),
             on_socket: AtomicBool::new(false),
+            desk: Desk::default(),
             next_connection: AtomicU64::new(0),
             changes: Notify::new(),
             state: Mutex::default(),

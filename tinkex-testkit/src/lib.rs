@@ -63,19 +63,20 @@
 //! * [`Chaos`]: random faults with a seed, for soaks.
 //! * The log: [`FakeServer::requests`], counters, gauges, [`FakeServer::wait_for`] and assertions such as
 //!   [`FakeServer::assert_contiguous_seq_ids`].
-//! * [`transport_conformance`]: the contract of a transport, for those who bring their own HTTP stack.
+//! * [`conformance`]: the contract of a transport, for those who bring their own HTTP stack.
 //! * The program `tinkex-testkit serve`, which a client in another language scripts over `/control/` routes.
 
 mod assertions;
 mod behaviour;
+mod carried;
 mod chaos;
-mod conformance;
 mod control;
 mod engine;
 mod exchange;
 mod gate;
 mod log;
 mod memory;
+mod nobody;
 mod outcome;
 mod route;
 mod script;
@@ -88,7 +89,6 @@ mod wire;
 
 pub use behaviour::{Behaviour, NoBehaviour};
 pub use chaos::{Chaos, ChaosFault};
-pub use conformance::{Nonconformity, transport_conformance};
 pub use engine::ChaosStrike;
 pub use exchange::{PROTOBUF, Received, Reply};
 pub use gate::Gate;
@@ -98,6 +98,8 @@ pub use socket::SocketServer;
 pub use step::Step;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
+
+pub mod conformance;
 
 // --- the stateful service and its language model ---
 pub mod learner;

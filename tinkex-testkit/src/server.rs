@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tinkex_http::SharedTransport;
+use tinkex_http::{SharedTransport, Transport};
 
+use crate::carried::CarriedTransport;
 use crate::chaos::Chaos;
 use crate::engine::{ChaosStrike, Core};
 use crate::memory::MemoryTransport;
@@ -113,6 +114,20 @@ impl FakeServer {
     /// one connection of its own in the log.
     pub fn transport(&self) -> SharedTransport {
         SharedTransport::new(MemoryTransport::new(Arc::clone(self.core())))
+    }
+
+    /// The carried face: as [`FakeServer::transport`], but the bytes of each call travel over a real socket, carried by
+    /// `inner`. Under paused time durations stay exact, since the clock stands still while bytes are under way; so a
+    /// whole test suite in virtual time can be run over one's own HTTP stack.
+    ///
+    /// `inner` gets each request with its address replaced by the socket's and with one header more. It must make its
+    /// exchanges on threads or tasks of its own or in its futures, not on tokio's blocking threads, for these would hold
+    /// the clock too. Steps that refuse are played by `inner` too, against an address where nobody listens.
+    ///
+    /// # Errors
+    /// What the operating system says: there may be no socket left.
+    pub fn transport_over(&self, inner: impl Transport) -> io::Result<SharedTransport> {
+        Ok(SharedTransport::new(CarriedTransport::new(Arc::clone(self.core()), inner)?))
     }
 
     /// The base URL to use with [`FakeServer::transport`], `http://fake-<n>.test`. It is different for each server of

@@ -23,7 +23,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Reply;
-use crate::engine::{Core, InFlight, Intake};
+use crate::carried::{Lookup, Tenure, hand_over};
+use crate::engine::{Core, Intake};
 use crate::outcome::{Delivery, Outcome};
 use crate::server::join;
 use crate::wire::{EndOfExchange, Stream, Wire, first};
@@ -49,18 +50,22 @@ pub struct SocketServer {
 
 impl SocketServer {
     pub(crate) async fn bind(core: Arc<Core>, address: SocketAddr) -> io::Result<Self> {
-        Self::start(core, address, Entrance::Plain).await
+        Self::on(core, TcpListener::bind(address).await?)
+    }
+
+    /// The same on a listener that is there already. Runs on the runtime that it is called in.
+    pub(crate) fn on(core: Arc<Core>, listener: TcpListener) -> io::Result<Self> {
+        Self::start(core, listener, Entrance::Plain)
     }
 
     #[cfg(feature = "tls")]
     pub(crate) async fn bind_tls(core: Arc<Core>, address: SocketAddr, tls: &crate::Tls) -> io::Result<Self> {
         let (acceptor, authority) = tls.make()?;
-        let server = Self::start(core, address, Entrance::Tls(acceptor)).await?;
+        let server = Self::start(core, TcpListener::bind(address).await?, Entrance::Tls(acceptor))?;
         Ok(Self { authority: Some(authority), ..server })
     }
 
-    async fn start(core: Arc<Core>, address: SocketAddr, entrance: Entrance) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    fn start(core: Arc<Core>, listener: TcpListener, entrance: Entrance) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let accepting = OwnedAccept(tokio::spawn(accept(core, listener, entrance, stopped)));
@@ -218,17 +223,28 @@ async fn answer(
     line: Line,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<WireBody>, EndOfExchange> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let multiplexed = head.version == http::Version::HTTP_2;
+    let call = core.desk.look_up(&mut head.headers);
     let body = body.collect().await.map_err(|_| EndOfExchange)?.to_bytes();
-    let admitted = match core.receive(head, body, line.number) {
-        Intake::Admitted(admitted) => admitted,
-        Intake::Controlled(reply) => return Ok(whole(reply)),
+    let (outcome, tenure) = match call {
+        Lookup::Ordinary => match core.receive(head, body, line.number) {
+            Intake::Controlled(reply) => return Ok(whole(reply)),
+            Intake::Admitted(admitted) => {
+                let (outcome, in_flight) = admitted.perform().await;
+                (outcome, Tenure::Own { _in_flight: in_flight })
+            }
+        },
+        Lookup::Expected(call) => hand_over(call, head, body, line.number).await?,
+        Lookup::GivenUp => return Err(EndOfExchange),
+        Lookup::Again(number) => {
+            core.violate(format!("the transport sent call {number} again, of its own accord"));
+            return Err(EndOfExchange);
+        }
     };
-    let (outcome, in_flight) = admitted.perform().await;
     match outcome {
-        Outcome::Answer(reply, delivery) if multiplexed => Ok(deliver_on_stream(reply, delivery, in_flight)),
-        Outcome::Answer(reply, delivery) => deliver(&line.wire, reply, delivery, in_flight).await,
+        Outcome::Answer(reply, delivery) if multiplexed => Ok(deliver_on_stream(reply, delivery, tenure)),
+        Outcome::Answer(reply, delivery) => deliver(&line.wire, reply, delivery, tenure).await,
         Outcome::Refuse | Outcome::Reset if multiplexed => Err(EndOfExchange),
         Outcome::Refuse | Outcome::Reset => {
             line.wire.reset_at_end()?;
@@ -244,7 +260,7 @@ async fn answer(
             line.wire.write(&bytes).await?;
             Err(EndOfExchange)
         }
-        Outcome::Hang => std::future::pending().await,
+        Outcome::Hang => Err(tenure.gone().await),
     }
 }
 
@@ -253,12 +269,12 @@ async fn deliver(
     wire: &Wire,
     mut reply: Reply,
     delivery: Delivery,
-    in_flight: InFlight,
+    tenure: Tenure,
 ) -> Result<http::Response<WireBody>, EndOfExchange> {
     delivery.announce(&mut reply);
     match delivery {
         Delivery::Whole => Ok(whole(reply)),
-        Delivery::Pieces(pieces) => Ok(in_pieces(reply, pieces, in_flight)),
+        Delivery::Pieces(pieces) => Ok(in_pieces(reply, pieces, tenure)),
         Delivery::CutAfter(length) => {
             let sent = first(&reply.body, length);
             wire.write_response(&reply, &sent).await?;
@@ -270,27 +286,26 @@ async fn deliver(
         }
         Delivery::Stall => {
             wire.write_response(&reply, &[]).await?;
-            std::future::pending().await
+            Err(tenure.gone().await)
         }
     }
 }
 
 /// Delivers on a stream among others (HTTP/2), whose end is no end for the others.
-fn deliver_on_stream(mut reply: Reply, delivery: Delivery, in_flight: InFlight) -> http::Response<WireBody> {
+fn deliver_on_stream(mut reply: Reply, delivery: Delivery, tenure: Tenure) -> http::Response<WireBody> {
     delivery.announce(&mut reply);
     let body = std::mem::take(&mut reply.body);
     let sent = match delivery {
         Delivery::Whole | Delivery::WrongLength => return response(reply, WireBody::Left(Full::new(body))),
-        Delivery::Pieces(pieces) => return in_pieces(reply, pieces, in_flight),
+        Delivery::Pieces(pieces) => return in_pieces(reply, pieces, tenure),
         Delivery::CutAfter(length) => Some(first(&body, length)),
         Delivery::Stall => None,
     };
     let stalls = sent.is_none();
     let sent = stream::iter(sent.map(|sent| Ok(Frame::data(sent))));
     let end = stream::once(async move {
-        let _in_flight = in_flight;
         if stalls {
-            std::future::pending::<()>().await;
+            return Err(tenure.gone().await);
         }
         // A reset overtakes what is still to be written. The connection's own task is to write it first.
         for _ in 0..TURNS_BEFORE_RESET {
@@ -301,11 +316,11 @@ fn deliver_on_stream(mut reply: Reply, delivery: Delivery, in_flight: InFlight) 
     response(reply, WireBody::Right(StreamBody::new(sent.chain(end).boxed())))
 }
 
-fn in_pieces(reply: Reply, pieces: Vec<(Duration, Bytes)>, in_flight: InFlight) -> http::Response<WireBody> {
-    let pieces = stream::unfold((pieces.into_iter(), in_flight), |(mut pieces, in_flight)| async move {
+fn in_pieces(reply: Reply, pieces: Vec<(Duration, Bytes)>, tenure: Tenure) -> http::Response<WireBody> {
+    let pieces = stream::unfold((pieces.into_iter(), tenure), |(mut pieces, mut tenure)| async move {
         let (wait, piece) = pieces.next()?;
-        tokio::time::sleep(wait).await;
-        Some((Ok(Frame::data(piece)), (pieces, in_flight)))
+        let frame = tenure.rest(wait).await.map(|()| Frame::data(piece));
+        Some((frame, (pieces, tenure)))
     });
     response(reply, WireBody::Right(StreamBody::new(pieces.boxed())))
 }

@@ -2,7 +2,6 @@
 
 use crate::command_line::Benchmark;
 use crate::process;
-use crate::test::CLIENT_FEATURES;
 use crate::workspace::Workspace;
 
 /// Runs a benchmark with the user's arguments.
@@ -13,13 +12,13 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace, benchmark: Benchmark, extra: &[String]) -> Result<(), String> {
     let mut arguments = vec!["run", "--release", "--locked"];
     match benchmark {
-        Benchmark::Sampling => {
-            arguments.extend(["-p", "tinkex-client", "--example", "bench_sampling"]);
-            arguments.extend(["--no-default-features", "--features", CLIENT_FEATURES]);
-        }
+        Benchmark::Sampling => arguments.extend(["-p", "tinkex-bench"]),
         Benchmark::Wire => arguments.extend(["-p", "tinkex-types", "--example", "bench_wire"]),
     }
     arguments.push("--");
+    if benchmark == Benchmark::Sampling {
+        arguments.push("sampling");
+    }
     let mut command = workspace.cargo(&arguments);
     command.args(extra);
     process::run(&mut command).map(|_| ())

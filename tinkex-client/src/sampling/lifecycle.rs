@@ -260,7 +260,10 @@ impl Sampler {
                 return Err(match (error.kind(), error.status()) {
                     (HttpErrorKind::Abandoned, _) => Stopped::Abandoned,
                     (_, Some(409)) => match expected_seq_id(error.body()) {
-                        Some(expected) => Stopped::Failed(Error::sequence_conflict(error, seq_id, expected)),
+                        Some(expected) => Stopped::Failed(
+                            Error::sequence_conflict(error, seq_id, expected)
+                                .noted("made again, the request gets another id"),
+                        ),
                         None => error.into(),
                     },
                     _ => error.into(),

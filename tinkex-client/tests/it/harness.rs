@@ -1,4 +1,8 @@
 //! What the tests share: clients of a fake server.
+//!
+//! The tests run in memory, or over a transport that `TINKEX_TEST_TRANSPORT` names (see [`swapped`]).
+
+mod swapped;
 
 use std::ops::RangeInclusive;
 
@@ -10,12 +14,14 @@ use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::Service;
 use tokio::time::Instant;
 
+pub(crate) use swapped::transport;
+
 /// The base model of the tests.
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";
 
-/// A builder over the server's in-memory face, with a fixed seed.
+/// A builder over the transport that the tests run on, with a fixed seed.
 pub(crate) fn builder(server: &FakeServer) -> ServiceClientBuilder {
-    ServiceClient::builder().api_key("tml-test").base_url(server.url()).transport(server.transport()).seed(7)
+    ServiceClient::builder().api_key("tml-test").base_url(server.url()).transport(transport(server)).seed(7)
 }
 
 /// A connected service client.

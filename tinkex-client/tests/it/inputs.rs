@@ -139,7 +139,7 @@ fn wrong_tensor_shapes() {
 #[tokio::test(start_paused = true)]
 async fn service_settings() {
     let server = FakeServer::with(NoBehaviour);
-    let plain = || ServiceClient::builder().transport(server.transport());
+    let plain = || ServiceClient::builder().transport(harness::transport(&server));
     let keyed = |key: &str| plain().api_key(key).base_url(server.url());
     let at = |url: &str| plain().api_key("tml-key").base_url(url);
     let cases = [
@@ -220,7 +220,7 @@ async fn sampler_handles_that_cannot_be_opened() {
         handle.holder.base_url = url.to_owned();
         handle
     };
-    let bare = || ServiceClient::builder().transport(server.transport());
+    let bare = || ServiceClient::builder().transport(harness::transport(&server));
     let error = bare().api_key("tml-k").open_sampler(&at("nowhere")).await.unwrap_err();
     assert_refused("no URL", &error, &["base URL", "nowhere"]);
     let error = bare().open_sampler(&handle).await.unwrap_err();

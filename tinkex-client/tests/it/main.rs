@@ -5,6 +5,7 @@
 mod cancellation;
 mod concurrency;
 mod configuration;
+mod credentials;
 mod custom_loss;
 mod dialects;
 mod environment;
@@ -15,6 +16,7 @@ mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+mod reliability;
 mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]

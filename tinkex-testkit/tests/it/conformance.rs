@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tinkex_http::{Body, Transport, TransportError, TransportErrorKind};
-use tinkex_testkit::{Nonconformity, transport_conformance};
+use tinkex_testkit::conformance::{self, Nonconformity};
 use tokio::net::TcpStream;
 
 /// A plain transport: one connection a call.
@@ -101,12 +101,12 @@ fn has(nonconformity: &Nonconformity, wanted: &[&str]) {
 
 #[tokio::test]
 async fn a_right_transport_passes() {
-    transport_conformance(&Plain).await.unwrap();
+    conformance::transport(&Plain).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_is_too_much_is_found() {
-    let found = transport_conformance(&Zealous).await.unwrap_err();
+    let found = conformance::transport(&Zealous).await.unwrap_err();
     has(
         &found,
         &["x-api-key was added", "any status", "nothing is tried again", "redirects to another origin"],
@@ -115,7 +115,7 @@ async fn what_is_too_much_is_found() {
 
 #[tokio::test]
 async fn what_is_too_little_is_found() {
-    let found = transport_conformance(&Lazy).await.unwrap_err();
+    let found = conformance::transport(&Lazy).await.unwrap_err();
     assert!(found.to_string().contains("any status is a success"), "{found}");
     assert!(found.to_string().contains("nobody listening"), "{found}");
     assert!(found.to_string().contains("each failure has its kind"), "{found}");
@@ -123,6 +123,6 @@ async fn what_is_too_little_is_found() {
 
 #[tokio::test]
 async fn a_dead_transport_fails_everywhere() {
-    let found = transport_conformance(&Dead).await.unwrap_err();
+    let found = conformance::transport(&Dead).await.unwrap_err();
     assert!((10..=12).contains(&found.failures.len()), "{found}");
 }

@@ -35,7 +35,7 @@ async fn who_shares_a_window() {
             Key => builder.api_key("tml-two").build().await.unwrap(),
             Host => builder
                 .base_url(elsewhere.url_with_path("services/a"))
-                .transport(elsewhere.transport())
+                .transport(harness::transport(&elsewhere))
                 .build()
                 .await
                 .unwrap(),

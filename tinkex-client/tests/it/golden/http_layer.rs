@@ -32,7 +32,7 @@ pub(super) const REPLAYED: &[&str] = &[
 fn scripted(scenario: &Scenario) -> (FakeServer, HttpClient) {
     let server = FakeServer::with(NoBehaviour);
     replay::play(&server, scenario);
-    let client = HttpClient::builder(server.url().parse().unwrap(), server.transport())
+    let client = HttpClient::builder(server.url().parse().unwrap(), crate::harness::transport(&server))
         .auth(Arc::new(ApiKey::new(replay::KEY).unwrap()))
         .build()
         .unwrap();

@@ -29,7 +29,7 @@ fn the_environment() {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let server = FakeServer::new();
-        let bare = || ServiceClient::builder().transport(server.transport());
+        let bare = || ServiceClient::builder().transport(harness::transport(&server));
         assert_eq!(bare().build().await.unwrap_err().kind(), ErrorKind::InvalidInput, "not read unasked");
 
         bare().from_env().build().await.unwrap();

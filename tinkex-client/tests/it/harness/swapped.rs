@@ -1,0 +1,34 @@
+//! The transport that the tests run on: in memory, or any other over real sockets, in virtual time all the same.
+//!
+//! `cargo xtask test --suite transports` runs them over each.
+
+#[path = "../../../examples/hyper_transport/transport.rs"]
+mod hyper;
+#[path = "../../../examples/ureq_transport/mod.rs"]
+mod ureq;
+
+use tinkex_client::SharedTransport;
+use tinkex_testkit::FakeServer;
+
+use hyper::HyperTransport;
+use ureq::UreqTransport;
+
+/// Names the transport. Not set, it is the in-memory one.
+const VARIABLE: &str = "TINKEX_TEST_TRANSPORT";
+
+/// More calls than any test has in flight: one that waited for a thread would wait with the clock stopped.
+const UREQ_THREADS: usize = 4096;
+
+/// A transport of its own for a client of the server.
+pub(crate) fn transport(server: &FakeServer) -> SharedTransport {
+    let name = std::env::var(VARIABLE).unwrap_or_default();
+    let over = match name.as_str() {
+        "" | "memory" => return server.transport(),
+        "hyper" => server.transport_over(HyperTransport::new()),
+        "ureq" => server.transport_over(UreqTransport::new(UREQ_THREADS)),
+        #[cfg(feature = "reqwest")]
+        "reqwest" => server.transport_over(tinkex_client::ReqwestTransport::new().unwrap()),
+        other => panic!("{VARIABLE} names no transport: {other}"),
+    };
+    over.expect("there is a socket left")
+}
