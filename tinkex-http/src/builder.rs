@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use secrecy::ExposeSecret;
 use tinkex_types::InvalidInput;
 
 use crate::addresses::Addresses;
@@ -106,12 +105,8 @@ impl HttpClientBuilder {
         probe
             .parse::<http::Uri>()
             .map_err(|e| InvalidInput::new("base URL", format!("is not usable: {e}")))?;
-        let budget = self.budget.unwrap_or_else(|| {
-            RetryBudget::for_key(&GateKey::new(
-                &self.base_url,
-                self.auth.identity().expose_secret().as_bytes(),
-            ))
-        });
+        let budget =
+            self.budget.unwrap_or_else(|| RetryBudget::for_key(&GateKey::of(&self.base_url, &*self.auth)));
         let mut defaults = headers::defaults();
         defaults.extend(self.headers);
         Ok(HttpClient::new(Inner {

@@ -94,8 +94,7 @@ impl HttpClient {
 
     /// The key under which calls of this client share gates with others.
     pub fn gate_key(&self) -> GateKey {
-        use secrecy::ExposeSecret;
-        GateKey::new(&self.0.base_url, self.0.auth.identity().expose_secret().as_bytes())
+        GateKey::of(&self.0.base_url, &*self.0.auth)
     }
 
     /// Makes the call, repeating it as its policy says.
