@@ -114,7 +114,8 @@ async fn unwanted(sender: &mut oneshot::Sender<Result<SampleResponse, Error>>, d
         Some(deadline) => {
             tokio::select! {
                 () = sender.closed() => {}
-                () = tokio::time::sleep(deadline) => {}
+                // Boxed, since most samples have no deadline.
+                () = Box::pin(tokio::time::sleep(deadline)) => {}
             }
         }
     }
@@ -279,12 +280,13 @@ impl Sampler {
         row.polling(Arc::clone(&request_id));
         let progress: Arc<dyn tinkex_future::PollProgress> = Arc::clone(row) as _;
         let poller = self.poller.clone().progress(progress);
-        let polled = async {
+        // Pinned here: a future that is handed over by value is kept twice.
+        let polled = pin!(async {
             match &self.announcements {
                 Some(announcements) => poller.poll_announced(promise, announcements).await,
                 None => poller.poll(promise).await,
             }
-        };
+        });
         let payload = match unless_stopped(stop, polled).await {
             Ok(polled) => polled?,
             Err(Abandoned) => {

@@ -65,8 +65,10 @@ fn sampler(server: &Canned) -> (Runtime, ServiceClient, SamplingClient) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let (service, sampler) = runtime.block_on(async {
-        let service =
-            ServiceClient::builder().api_key("tml-footprint").base_url("http://canned").transport(server.clone());
+        let service = ServiceClient::builder()
+            .api_key("tml-footprint")
+            .base_url("http://canned")
+            .transport(server.clone());
         let service = service.build().await.unwrap();
         let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
         (service, sampler)
