@@ -145,7 +145,8 @@ async fn given_up(
 ) -> GivenUp {
     let deadline = async {
         match deadline {
-            Some(deadline) => tokio::time::sleep(deadline).await,
+            // Boxed, since most samples have no deadline.
+            Some(deadline) => Box::pin(tokio::time::sleep(deadline)).await,
             None => pending().await,
         }
     };
@@ -334,12 +335,13 @@ impl Sampler {
         row.polling(Arc::clone(&request_id));
         let progress: Arc<dyn tinkex_future::PollProgress> = Arc::clone(row) as _;
         let poller = self.poller.clone().progress(progress);
-        let polled = async {
+        // Pinned here: a future that is handed over by value is kept twice.
+        let polled = pin!(async {
             match &self.announcements {
                 Some(announcements) => poller.poll_announced(promise, announcements).await,
                 None => poller.poll(promise).await,
             }
-        };
+        });
         let payload = match unless_stopped(stop, polled).await {
             Ok(polled) => polled?,
             Err(Abandoned) => {
