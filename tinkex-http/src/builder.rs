@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tinkex_types::InvalidInput;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::client::Inner;
 use crate::deprecation::Deprecations;
@@ -111,6 +112,7 @@ impl HttpClientBuilder {
         Ok(HttpClient::new(Inner {
             transport: self.transport,
             base_url: self.base_url,
+            addresses: Addresses::default(),
             auth: self.auth,
             defaults,
             policy: self.policy,

@@ -5,11 +5,13 @@
 mod cancellation;
 mod concurrency;
 mod configuration;
+mod credentials;
 mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;
 mod examples;
+mod footprint;
 mod golden;
 mod harness;
 mod inputs;

@@ -11,6 +11,8 @@ mod capture;
 mod classification;
 mod deadlines;
 mod edge;
+#[cfg(feature = "reqwest")]
+mod examples;
 mod first_contact;
 mod gate;
 mod golden;
@@ -25,3 +27,5 @@ mod secrets;
 mod sockets;
 mod stopping;
 mod support;
+#[cfg(feature = "tower")]
+mod tower;
