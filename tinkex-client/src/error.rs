@@ -379,7 +379,7 @@ impl From<HttpError> for Error {
         error.0.attempts = http.attempts();
         error.0.elapsed = http.elapsed();
         error.0.retryable = match kind {
-            ErrorKind::Connection | ErrorKind::Timeout => true,
+            ErrorKind::Connection | ErrorKind::Timeout => !http.is_permanent(),
             ErrorKind::Auth => passes,
             // 4xx are the user's unless the body says otherwise, so what is left here may pass. 410 and 501 never do.
             ErrorKind::Status => {

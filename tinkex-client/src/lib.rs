@@ -91,12 +91,12 @@ pub use bytes;
 pub use http;
 pub use secrecy;
 pub use tinkex_future::PollPolicy;
-#[cfg(feature = "reqwest")]
-pub use tinkex_http::ReqwestTransport;
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
     SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
 };
+#[cfg(feature = "reqwest")]
+pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};

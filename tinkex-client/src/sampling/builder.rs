@@ -254,9 +254,8 @@ impl SamplingClientBuilder {
             StuckDetection::After(timeout) if config.sample_enable_stuck_detection => Some(timeout),
             _ => None,
         };
-        let stuck_detection = progress_timeout.map(|timeout| {
-            OwnedTask::spawn(&holder.runtime, give_up_stuck(Arc::clone(&progress), timeout))
-        });
+        let stuck_detection = progress_timeout
+            .map(|timeout| OwnedTask::spawn(&holder.runtime, give_up_stuck(Arc::clone(&progress), timeout)));
         SamplingClient::new(Sampler {
             session_id: Arc::clone(connection.session.id()),
             sampling_session_id,

@@ -9,8 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport, Transport,
-    WallClock,
+    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryPolicy, SharedTransport, Transport, WallClock,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{
@@ -302,7 +301,6 @@ impl ServiceClientBuilder {
             .auth(Arc::clone(&credentials) as _)
             .headers(headers)
             .policy(self.retry_policy.unwrap_or_default())
-            .budget(Arc::new(RetryBudget::default()))
             .jitter(jitter)
             .clock(self.wall_clock)
             .build()?;
@@ -344,7 +342,8 @@ fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(),
 #[cfg(feature = "reqwest")]
 fn default_transport() -> Result<(SharedTransport, Option<ConnectionPlaces>), InvalidInput> {
     let transport = tinkex_http::ReqwestTransport::new()?;
-    Ok((SharedTransport::new(transport), ConnectionPlaces::of_process()))
+    let places = ConnectionPlaces::of_process(transport.clone());
+    Ok((SharedTransport::new(transport), places))
 }
 
 #[cfg(not(feature = "reqwest"))]

@@ -10,9 +10,9 @@ use tinkex_testkit::{FakeServer, Received, Step};
 use tinkex_types::proto::ForwardBackwardRequest;
 
 use super::seen::{Ending, Observed};
-use super::stage::{WATCHED, observe};
+use super::stage::{self, WATCHED, observe};
 use super::table::{Played, rows};
-use crate::harness::{example, trainer_of};
+use crate::harness::example;
 
 /// What is lost of which chunk, and how it is played. Of the three chunks the first goes out last.
 struct Loss {
@@ -37,12 +37,8 @@ fn data_of_second_chunk(request: &Received) -> bool {
     second_chunk(request) && pass.is_ok_and(|pass| !pass.forward_only)
 }
 
-static REQUEST: Loss = Loss {
-    name: "a chunk never arrives",
-    route: "forward_backward",
-    hits: second_chunk,
-    step: Step::refuse,
-};
+static REQUEST: Loss =
+    Loss { name: "a chunk never arrives", route: "forward_backward", hits: second_chunk, step: Step::refuse };
 static ANSWER: Loss = Loss {
     name: "the answer to a chunk is lost",
     route: "forward_backward",
@@ -73,7 +69,9 @@ const fn copy(loss: &Loss) -> Loss {
 /// A client that knows which form its server reads, in front of a server that wants one datum a chunk.
 async fn in_front_of(service: &Service) -> (FakeServer, ServiceClient, TrainingClient) {
     service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
-    let (server, client, trainer) = trainer_of(service).await;
+    let server = FakeServer::with(service.clone());
+    let client = stage::service(&server).await;
+    let trainer = stage::trainer(&client).await;
     trainer.forward(data(1), LossFn::CrossEntropy).await.unwrap();
     (server, client, trainer)
 }
@@ -90,7 +88,11 @@ async fn play(loss: &'static Loss, lasts: bool) -> Observed {
     let service = Service::default();
     let (server, _client, trainer) = in_front_of(&service).await;
     let script = server.script_when(loss.route, loss.hits, [(loss.step)()]);
-    if lasts { script.then_repeat_last() } else { script.then_behave() };
+    if lasts {
+        script.then_repeat_last()
+    } else {
+        script.then_behave()
+    };
     let hit = script.clone();
     let observed = observe(|| hit.calls(), pass(&trainer)).await;
     script.then_behave();

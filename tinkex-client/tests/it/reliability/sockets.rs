@@ -37,7 +37,8 @@ async fn build(
     bounds: RangeInclusive<f64>,
 ) -> Played {
     fastrand::seed(7);
-    let builder = ServiceClient::builder().api_key("tml-test").base_url(url).transport(Held(transport)).seed(7);
+    let builder =
+        ServiceClient::builder().api_key("tml-test").base_url(url).transport(Held(transport)).seed(7);
     let mut observed = observe(|| 0, async { builder.build().await.map(drop) }).await;
     if let Ending::Failure(failure) = &mut observed.ending {
         observed.attempts = attempts(&failure.message);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tinkex_client::Error;
+use tinkex_client::{Error, SamplingClient, ServiceClient, ServiceClientBuilder, TrainingClient};
 use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::{Dialect, Service};
 use tokio::time::Instant;
@@ -13,10 +13,11 @@ use tracing::Level;
 use super::faults::{self, Fault};
 use super::seen::{Ending, Failure, Observed, Told};
 use super::table::Played;
+use crate::harness::{self, MODEL};
 use crate::log_capture::LogCapture;
 
 /// What has no end of its own is watched for this long.
-pub(super) const WATCHED: Duration = Duration::from_secs(2 * 3600);
+pub(super) const WATCHED: Duration = Duration::from_secs(3 * 3600);
 
 /// A kind of call, and where its fault is played.
 pub(super) trait Call: Sized {
@@ -58,18 +59,27 @@ async fn play<C: Call>(fault: &Fault, lasts: bool) -> Observed {
     let call = C::prepare(&server).await;
     let before = arrived::<C>(&server).len();
     let script = server.script(C::ROUTE, [(fault.step)()]);
-    if lasts { script.then_repeat_last() } else { script.then_behave() };
+    if lasts {
+        script.then_repeat_last()
+    } else {
+        script.then_behave()
+    };
 
     let observed = observe(|| arrived::<C>(&server).len() - before, call.make()).await;
 
     if let Ending::Failure(failure) = &observed.ending {
-        assert!(failure.message.contains("after ") || failure.message.contains("nothing was sent"), "{failure:?}");
+        assert!(
+            failure.message.contains("after ") || failure.message.contains("nothing was sent"),
+            "{failure:?}"
+        );
         assert!(!failure.message.contains("tml-test"), "{failure:?}");
     }
     server.assert_idempotency_pattern(C::ROUTE);
     if C::ONE_IDENTITY && !std::ptr::eq(fault, &faults::NUMBERED_CONFLICT) {
-        let keys: BTreeSet<_> =
-            server.requests(C::ROUTE)[before..].iter().map(|r| r.idempotency_key().map(str::to_owned)).collect();
+        let keys: BTreeSet<_> = server.requests(C::ROUTE)[before..]
+            .iter()
+            .map(|r| r.idempotency_key().map(str::to_owned))
+            .collect();
         assert_eq!(keys.len(), 1, "{name}: the attempts of one call are one request");
     }
     // Whatever happened, the client is of use once the fault is gone.
@@ -83,6 +93,27 @@ async fn play<C: Call>(fault: &Fault, lasts: bool) -> Observed {
 
 fn arrived<C: Call>(server: &FakeServer) -> Vec<std::sync::Arc<tinkex_testkit::Received>> {
     server.requests(C::ROUTE)
+}
+
+/// A builder over the in-memory transport, whatever transport other tests are told to run on: the document quotes its
+/// words.
+pub(super) fn builder(server: &FakeServer) -> ServiceClientBuilder {
+    harness::builder(server).transport(server.transport())
+}
+
+/// A connected service client.
+pub(super) async fn service(server: &FakeServer) -> ServiceClient {
+    builder(server).build().await.unwrap()
+}
+
+/// A sampling client of it.
+pub(super) async fn sampler(client: &ServiceClient) -> SamplingClient {
+    client.sampling_client().base_model(MODEL).create().await.unwrap()
+}
+
+/// A training client of it.
+pub(super) async fn trainer(client: &ServiceClient) -> TrainingClient {
+    client.lora_training_client(MODEL).rank(4).seed(7).create().await.unwrap()
 }
 
 /// Watches one call.

@@ -63,7 +63,7 @@ async fn dynamic_flags_at_their_edges() {
     behind.set_dynamic_config(&json!({ "refresh_interval_sec": u64::MAX }));
     pass(10 * SECOND).await;
     assert_eq!(given_up().await, 1, "not wanted any more");
-    pass(365 * 24 * 60 * MINUTE).await;
+    pass(12 * 60 * MINUTE).await;
     let asked = arrivals(&server, "client/dynamic_config", connected);
     assert_eq!(asked[1..].iter().map(Duration::as_secs).collect::<Vec<_>>(), [10, 20, 30]);
 }
@@ -82,6 +82,8 @@ async fn the_flag_without_effect() {
         service.close(FinishReason::Success).await.unwrap();
         let shown = |request: &Received| {
             let mut headers = request.headers.clone();
+            // Each server has a name of its own.
+            headers.remove("host");
             // A random one; whether it is there is all that can be compared.
             if let Some(key) = headers.get_mut("x-idempotency-key") {
                 *key = "key".parse().unwrap();

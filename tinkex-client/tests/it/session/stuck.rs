@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tinkex_client::{Error, ErrorCategory, ErrorKind, SamplingClient, SamplingSnapshot, ServiceClient, Stage};
+use tinkex_client::{
+    Error, ErrorCategory, ErrorKind, SamplingClient, SamplingSnapshot, ServiceClient, Stage,
+};
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Gate, Step};
 use tokio::time::Instant;
@@ -189,7 +191,11 @@ async fn the_flag_for_no_retries_spares_log_probabilities() {
     server.wait_for("retrieve_future", 4).await;
     settle().await;
     let queued = service.inflight().iter().filter(|row| row.stage == Stage::Queued).count();
-    assert_eq!((server.count("asample"), queued), (4, 1), "three samples and one of two for log-probabilities");
+    assert_eq!(
+        (server.count("asample"), queued),
+        (4, 1),
+        "three samples and one of two for log-probabilities"
+    );
     let ends = join_all(logprobs).await;
     assert!(ends.into_iter().all(|end| end.unwrap().unwrap_err().kind() == ErrorKind::Stuck));
     pass(10 * HOUR).await;
