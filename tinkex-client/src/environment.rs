@@ -81,7 +81,8 @@ impl Environment {
             .unwrap_or_default();
         tags.sort_unstable();
         tags.dedup();
-        let home = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+        let (home, profile) = (set("HOME"), set("USERPROFILE"));
+        let home = if cfg!(windows) { profile } else { home };
         Self {
             api_key: set("TINKER_API_KEY"),
             credential_command: set("TINKER_CREDENTIAL_CMD"),
