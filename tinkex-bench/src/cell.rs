@@ -97,6 +97,11 @@ impl Polling {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { prompt_tokens, in_flight, polling, .. } = self;
-        write!(f, "{prompt_tokens} tokens, {in_flight} in flight, {} polling", polling.name())
+        write!(f, "{prompt_tokens} tokens, {in_flight} in flight, {} polling", polling.name())?;
+        match self.load {
+            Load::Samples { .. } if self.reply_ms > 0 => f.write_str(", begun at once"),
+            Load::Steady { .. } => f.write_str(", begun evenly"),
+            Load::Samples { .. } => Ok(()),
+        }
     }
 }

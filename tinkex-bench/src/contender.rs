@@ -66,7 +66,7 @@ pub(crate) fn work(contender: Contender, url: String, cell: Cell) -> Result<Read
     let task = runtime.spawn(async move {
         match contender {
             Contender::Tinkex => drive(&tinkex::Tinkex::prepare(&url).await?, &cell).await,
-            Contender::Bare => drive(&bare::Bare::prepare(url, cell.polling)?, &cell).await,
+            Contender::Bare => drive(&bare::Bare::prepare(&url, cell.polling)?, &cell).await,
             Contender::Python => Err("the Python SDK runs in Python".into()),
         }
     });

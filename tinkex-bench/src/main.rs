@@ -10,15 +10,21 @@ mod cell;
 mod command_line;
 mod contender;
 mod driver;
+mod instructions;
 mod laboratory;
+mod lead;
+mod machine;
 mod meter;
+mod method;
+mod operations;
 mod pinning;
 mod plan;
 mod reading;
+mod report;
 mod rounds;
 mod server;
 mod statistics;
-mod terminal;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -35,8 +41,8 @@ fn main() -> ExitCode {
                 println!("{}", serde_json::to_string(&reading)?);
                 Ok(())
             }
-            Role::Count { .. } => Err("nothing is counted yet".into()),
-            Role::Lead(options) => plan::run(&options),
+            Role::Count { operation, repetitions } => instructions::repeat(&operation, repetitions),
+            Role::Lead(options) => lead::run(&options),
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,24 @@ impl Rounds {
         Spread::of(self.rounds.iter().filter_map(|round| round.get(&who)).map(of))
     }
 
+    /// How much memory one contender took beyond what it had before the first sample, in bytes.
+    pub(crate) fn memory_growth(&self, who: Contender) -> Option<Spread> {
+        let readings = self.rounds.iter().filter_map(|round| round.get(&who));
+        Spread::of(readings.filter_map(|reading| Some(reading.memory?.growth_bytes() as f64)))
+    }
+
+    /// The same for each sample in flight, without its prompt, in KiB.
+    pub(crate) fn kib_per_sample_in_flight(&self, who: Contender) -> Option<Spread> {
+        let prompt_bytes = (4 * self.cell.prompt_tokens) as f64;
+        let in_flight = self.cell.in_flight as f64;
+        let less_prompt = |bytes: f64| (bytes / in_flight - prompt_bytes) / 1024.0;
+        self.memory_growth(who).map(|spread| Spread {
+            median: less_prompt(spread.median),
+            least: less_prompt(spread.least),
+            most: less_prompt(spread.most),
+        })
+    }
+
     /// The ratio of two contenders' figures, round by round.
     pub(crate) fn ratio(
         &self,

@@ -31,6 +31,8 @@ const HOLD: Duration = Duration::from_secs(30);
 
 /// Serves until the process is ended. Prints its URL first.
 pub(crate) fn run() -> Result<(), crate::AnyError> {
+    // Every connection is an open file.
+    rlimit::increase_nofile_limit(u64::MAX)?;
     crate::runtime()?.block_on(async {
         let server = FakeServer::with(Canned::new());
         server.record_limit(0);

@@ -48,8 +48,10 @@ impl HttpRetrieve {
             .header(REQUEST_TYPE, HeaderValue::from_static(ask.request_type.as_str()))
             .header(ITERATION, HeaderValue::from(ask.iteration));
         let request = on_behalf_of(request, self.method);
-        let roundtrip =
-            ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
+        // Digits and a dot: the general formatting of floating-point numbers takes ten times as long.
+        let roundtrip = ask
+            .create_roundtrip
+            .map(|took| HeaderValue::try_from(format!("{}.{:06}", took.as_secs(), took.subsec_micros())));
         Ok(match roundtrip {
             Some(Ok(value)) => request.header(ROUNDTRIP_TIME, value),
             _ => request,
@@ -142,12 +144,12 @@ fn is_refused(error: &HttpError) -> bool {
 
 fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
     match result {
-        Ok(response) => {
-            let mut raw = RawResponse::json(response.status.as_u16(), response.body.clone());
-            raw.content_type = response.media_type();
-            raw.retry_after = response.retry_after;
-            Outcome::Response(raw)
-        }
+        Ok(response) => Outcome::Response(RawResponse {
+            status: response.status.as_u16(),
+            content_type: response.media_type(),
+            retry_after: response.retry_after,
+            body: response.body,
+        }),
         Err(error) if is_refused(&error) => {
             let detail = serde_json::json!({ "detail": error.message() });
             Outcome::Response(RawResponse::json(401, detail.to_string()))

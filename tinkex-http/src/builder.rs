@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use secrecy::ExposeSecret;
 use tinkex_types::InvalidInput;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::client::Inner;
 use crate::deprecation::Deprecations;
@@ -105,17 +105,14 @@ impl HttpClientBuilder {
         probe
             .parse::<http::Uri>()
             .map_err(|e| InvalidInput::new("base URL", format!("is not usable: {e}")))?;
-        let budget = self.budget.unwrap_or_else(|| {
-            RetryBudget::for_key(&GateKey::new(
-                &self.base_url,
-                self.auth.identity().expose_secret().as_bytes(),
-            ))
-        });
+        let budget =
+            self.budget.unwrap_or_else(|| RetryBudget::for_key(&GateKey::of(&self.base_url, &*self.auth)));
         let mut defaults = headers::defaults();
         defaults.extend(self.headers);
         Ok(HttpClient::new(Inner {
             transport: self.transport,
             base_url: self.base_url,
+            addresses: Addresses::default(),
             auth: self.auth,
             defaults,
             policy: self.policy,

@@ -10,15 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
 use crate::edge::EdgeCredit;
-use crate::error::{Delivery, HttpError, HttpErrorKind};
+use crate::error::{Delivery, HttpError};
 use crate::first_contact::FirstContact;
 use crate::replay;
 use crate::retry_log::RetryLog;
@@ -35,6 +35,7 @@ pub struct HttpClient(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) transport: SharedTransport,
     pub(crate) base_url: BaseUrl,
+    pub(crate) addresses: Addresses,
     pub(crate) auth: Arc<dyn AuthProvider>,
     pub(crate) defaults: HeaderMap,
     pub(crate) clock: WallClock,
@@ -82,6 +83,7 @@ impl HttpClient {
             retry_log: RetryLog::default(),
             edge: EdgeCredit::default(),
             first_contact: FirstContact::default(),
+            addresses: Addresses::default(),
         })
     }
 
@@ -92,8 +94,7 @@ impl HttpClient {
 
     /// The key under which calls of this client share gates with others.
     pub fn gate_key(&self) -> GateKey {
-        use secrecy::ExposeSecret;
-        GateKey::new(&self.0.base_url, self.0.auth.identity().expose_secret().as_bytes())
+        GateKey::of(&self.0.base_url, &*self.0.auth)
     }
 
     /// Makes the call, repeating it as its policy says.
@@ -127,7 +128,7 @@ impl HttpClient {
     ) -> Result<ApiResponse, HttpError> {
         let inner = &*self.0;
         let policy = request.policy.as_ref().unwrap_or(&inner.policy);
-        let uri = request_uri(&inner.base_url, request)?;
+        let uri = inner.addresses.of(&inner.base_url, request)?;
         let mut call = Call::new(request);
         loop {
             let (permit, credential) = match call.admission(inner, &mut stop).await {
@@ -210,14 +211,6 @@ impl HttpClient {
             }
         }
     }
-}
-
-/// The address of a request. A path that makes no URI is the caller's mistake and is found before anything is sent.
-fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpError> {
-    Uri::from_maybe_shared(Bytes::from(base_url.join(&request.path))).map_err(|e| {
-        HttpError::new(HttpErrorKind::InvalidRequest, request.operation, format!("the path is unusable: {e}"))
-            .with_source(e)
-    })
 }
 
 impl fmt::Debug for HttpClient {

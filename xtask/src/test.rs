@@ -10,19 +10,23 @@
 use std::time::{Duration, Instant};
 
 use crate::command_line::Suite;
+use crate::transports::{EXCEPTIONS, MODULES, TRANSPORTS, VARIABLE};
 use crate::workspace::Workspace;
 use crate::{process, table};
 
-/// The features of a workspace-wide test run: the ready-made transport without TLS, compression, the Prometheus helper.
-const WORKSPACE_FEATURES: &str = "tinkex-http/reqwest,tinkex-http/zstd,tinkex-client/reqwest,tinkex-client/zstd,\
-                                  tinkex-observer/prometheus";
+/// The features of a workspace-wide test run: the ready-made transport without TLS, the `tower` adapter,
+/// compression, the Prometheus helper.
+const WORKSPACE_FEATURES: &str = "tinkex-http/reqwest,tinkex-http/tower,tinkex-http/zstd,tinkex-client/reqwest,\
+                                  tinkex-client/tower,tinkex-client/zstd,tinkex-observer/prometheus";
 /// The same for a run of `tinkex-client` alone.
-pub(crate) const CLIENT_FEATURES: &str = "reqwest,zstd";
+pub(crate) const CLIENT_FEATURES: &str = "reqwest,tower,zstd";
 
 /// One invocation of `cargo test`.
 struct Run {
     label: &'static str,
     arguments: Vec<&'static str>,
+    /// The HTTP stack that the client's tests run on; none for the in-memory one.
+    transport: Option<&'static str>,
 }
 
 /// What one invocation did.
@@ -90,7 +94,13 @@ pub(crate) fn run(workspace: &Workspace, suite: Option<Suite>) -> Result<(), Str
 fn execute(workspace: &Workspace, run: &Run) -> (Tally, Result<(), String>) {
     let mut tally = Tally::default();
     let start = Instant::now();
-    let outcome = process::run_watched(&mut workspace.cargo(&run.arguments), |line| tally.add_line(line));
+    let mut command = workspace.cargo(&run.arguments);
+    if let Some(transport) = run.transport {
+        println!("\n{VARIABLE}={transport}, without:");
+        EXCEPTIONS.iter().for_each(|left_out| println!("  {}: {}", left_out.test, left_out.reason));
+        command.env(VARIABLE, transport);
+    }
+    let outcome = process::run_watched(&mut command, |line| tally.add_line(line));
     tally.elapsed = start.elapsed();
     (tally, outcome)
 }
@@ -108,6 +118,7 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
                     "reqwest,zstd,tokenizers",
                     &["tokenizer"],
                 ),
+                transport: None,
             },
             tls_run(),
         ],
@@ -129,10 +140,12 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
             Run {
                 label: "HTTP layer",
                 arguments: cargo_test(&["-p", "tinkex-http", "--test", "it"], CLIENT_FEATURES, &[]),
+                transport: None,
             },
             Run {
                 label: "poller",
                 arguments: vec!["test", "--locked", "-p", "tinkex-future", "--test", "it"],
+                transport: None,
             },
         ],
         Some(Suite::Training) => vec![
@@ -150,8 +163,10 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
                     "training",
                     "learner",
                 ],
+                transport: None,
             },
         ],
+        Some(Suite::Transports) => TRANSPORTS.map(|(name, label)| transport_run(name, label)).into(),
         Some(Suite::Golden) => vec![workspace_run("golden", &["--no-fail-fast", "--tests"], &["golden"])],
     }
 }
@@ -159,7 +174,15 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
 fn workspace_run(label: &'static str, selection: &[&'static str], filters: &[&'static str]) -> Run {
     let mut wide = vec!["--workspace"];
     wide.extend(selection);
-    Run { label, arguments: cargo_test(&wide, WORKSPACE_FEATURES, filters) }
+    Run { label, arguments: cargo_test(&wide, WORKSPACE_FEATURES, filters), transport: None }
+}
+
+/// The client's tests over another transport.
+fn transport_run(name: &'static str, label: &'static str) -> Run {
+    let run = client_run(label, &MODULES);
+    let skipped = EXCEPTIONS.iter().flat_map(|left_out| ["--skip", left_out.test]);
+    let arguments = run.arguments.into_iter().chain(skipped).collect();
+    Run { arguments, transport: Some(name), ..run }
 }
 
 /// The one binary that needs a TLS stack.
@@ -171,7 +194,8 @@ fn tls_run() -> Run {
 }
 
 fn client_run(label: &'static str, filters: &[&'static str]) -> Run {
-    Run { label, arguments: cargo_test(&["-p", "tinkex-client", "--test", "it"], CLIENT_FEATURES, filters) }
+    let arguments = cargo_test(&["-p", "tinkex-client", "--test", "it"], CLIENT_FEATURES, filters);
+    Run { label, arguments, transport: None }
 }
 
 fn cargo_test(
@@ -214,6 +238,7 @@ mod tests {
             Some(Suite::Concurrency),
             Some(Suite::ErrorRecovery),
             Some(Suite::Training),
+            Some(Suite::Transports),
             Some(Suite::Golden),
         ];
         for run in all.into_iter().flat_map(plan) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 
-use super::bare::post;
+use super::bare::{Route, Wire};
 
 /// Who waits for which promise.
 #[derive(Clone)]
@@ -45,9 +45,9 @@ struct Completion {
 
 impl Wakers {
     /// Starts the loop. It runs as long as the process.
-    pub(super) fn new(client: reqwest::Client, url: String) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         let shared = Arc::new(Shared::default());
-        tokio::spawn(ask_on(Arc::clone(&shared), client, url));
+        tokio::spawn(ask_on(Arc::clone(&shared), wire));
         Self(shared)
     }
 
@@ -86,14 +86,14 @@ impl Shared {
     }
 }
 
-async fn ask_on(shared: Arc<Shared>, client: reqwest::Client, url: String) {
+async fn ask_on(shared: Arc<Shared>, wire: Wire) {
     let mut cursor = 0;
     loop {
         if shared.places().waiting.is_empty() {
             shared.first.notified().await;
         }
         let retrieved = std::mem::take(&mut shared.places().retrieved);
-        match ask(&client, &url, cursor, retrieved).await {
+        match ask(&wire, cursor, retrieved).await {
             Ok(announcements) => {
                 cursor = announcements.cursor;
                 announcements.completions.into_iter().for_each(|done| shared.announce(done.request_id));
@@ -104,12 +104,7 @@ async fn ask_on(shared: Arc<Shared>, client: reqwest::Client, url: String) {
     }
 }
 
-async fn ask(
-    client: &reqwest::Client,
-    url: &str,
-    cursor: u64,
-    retrieved: Vec<String>,
-) -> Result<Announcements, crate::AnyError> {
+async fn ask(wire: &Wire, cursor: u64, retrieved: Vec<String>) -> Result<Announcements, crate::AnyError> {
     let body = json!({
         "target": {
             "type": "sampling_session",
@@ -119,7 +114,6 @@ async fn ask(
         "prev_cursor": cursor,
         "retrieved_request_ids": retrieved,
     });
-    let answer =
-        post(client, url, "retrieve_futures", "application/json", serde_json::to_vec(&body)?).await?;
+    let answer = wire.post(Route::RetrieveMany, serde_json::to_vec(&body)?).await?;
     Ok(serde_json::from_slice(&answer)?)
 }

@@ -52,31 +52,33 @@ impl Transport for HyperTransport {
 /// A failure before the response's head.
 fn not_sent_or_broken(error: ClientError) -> TransportError {
     if error.is_connect() {
-        let message = format!("cannot connect: {}", root(&error));
-        return TransportError::new(TransportErrorKind::Connect, message).with_source(error);
+        return TransportError::new(TransportErrorKind::Connect, format!("cannot connect: {}", root(&error)));
     }
     broken(error, "the response")
 }
 
 /// A failure once the request may have been sent.
-fn broken(error: impl StdError + Send + Sync + 'static, what: &str) -> TransportError {
+fn broken(error: impl StdError + 'static, what: &str) -> TransportError {
     let not_http = causes(&error).filter_map(|cause| cause.downcast_ref()).any(hyper::Error::is_parse);
     let (kind, what) = if not_http {
         (TransportErrorKind::Decode, format!("{what} is not HTTP"))
     } else {
         (TransportErrorKind::Interrupted, format!("the connection broke before {what} was complete"))
     };
-    TransportError::new(kind, format!("{what}: {}", root(&error))).with_source(error)
+    TransportError::new(kind, format!("{what}: {}", root(&error)))
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
-        let error: &'a (dyn StdError + 'static) = *error;
-        error.source()
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
     })
 }
 
-/// The innermost cause: "connection refused" helps, "client error" does not.
+/// The innermost cause: "connection refused" helps, "client error" does not. It makes the message, so the error has no
+/// source: whoever prints the whole chain shall not read it twice.
 fn root(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

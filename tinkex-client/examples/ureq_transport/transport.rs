@@ -150,5 +150,5 @@ fn failure(error: ureq::Error, abandon: &Abandon) -> TransportError {
         }
         _ => (TransportErrorKind::Interrupted, "the connection broke before the response was complete"),
     };
-    TransportError::new(kind, format!("{what}: {error}")).with_source(error)
+    TransportError::new(kind, format!("{what}: {error}"))
 }

@@ -204,8 +204,9 @@ impl SamplingClient {
         let (sender, receiver) = oneshot::channel();
         let handle = SampleHandle::new(receiver, Arc::clone(entry.row()), convert);
         let runtime = sampler.holder.runtime.clone();
-        // The task's owner is the handle: dropping it closes the channel, and the task ends.
-        runtime.spawn(lifecycle::run(sampler, start, supervision, options, entry, sender));
+        // The task's owner is the handle: dropping it closes the channel, and the task ends. Boxed: the runtime copies
+        // what it is given four times over.
+        runtime.spawn(Box::pin(lifecycle::run(sampler, start, supervision, options, entry, sender)));
         handle
     }
 

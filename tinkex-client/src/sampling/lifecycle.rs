@@ -15,7 +15,7 @@ use tinkex_future::{PromiseRef, SessionPoller};
 use tinkex_http::{
     ApiRequest, AttemptGate, CallClass, Delivery, HttpError, HttpErrorKind, Refusal, StopSignal,
 };
-use tinkex_types::{ClientKind, Promise, RequestType, SampleRequest, SampleResponse};
+use tinkex_types::{ClientKind, InvalidInput, Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -145,7 +145,8 @@ async fn given_up(
 ) -> GivenUp {
     let deadline = async {
         match deadline {
-            Some(deadline) => tokio::time::sleep(deadline).await,
+            // Boxed, since most samples have no deadline.
+            Some(deadline) => Box::pin(tokio::time::sleep(deadline)).await,
             None => pending().await,
         }
     };
@@ -188,7 +189,10 @@ impl Sampler {
             if let Some(ended) = self.announcements.as_ref().and_then(SessionPoller::ended) {
                 return Err(ended.into());
             }
-            let (promise, accepted) = self.submit(&request, row, stop.as_mut()).await?;
+            // Boxed: a sample waits for its result much longer than it is submitted, and what a submission needs is most
+            // of what a sample takes.
+            let submitted = Box::pin(self.submit(&request, row, stop.as_mut()));
+            let (promise, accepted) = submitted.await?;
             let sequence_ids = accepted.sample_sequence_ids.as_deref();
             match self.fetch(promise, sequence_ids, &expectations, row, stop.as_mut()).await {
                 Err(Stopped::Failed(error))
@@ -304,11 +308,13 @@ impl Sampler {
         seq_id: u64,
         gate: Arc<dyn AttemptGate>,
     ) -> Result<ApiRequest, Error> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const BACKPRESSURE: HeaderName = HeaderName::from_static("x-tinker-sampling-backpressure");
-        // Large enough for most prompts, so that the text is written in one go.
-        let room = 512 + 8 * request.prompt.token_count().unwrap_or_default();
-        let body = request.body(&self.sampling_session_id, seq_id);
-        let outgoing = ApiRequest::post_json_with_room("asample", "/api/v1/asample", &body, room)?
+        let body = request
+            .body(&self.sampling_session_id, seq_id)
+            .to_json()
+            .map_err(|e| InvalidInput::new("sample request", format!("cannot be written as JSON: {e}")))?;
+        let outgoing = ApiRequest::post_bytes("asample", "/api/v1/asample", body, JSON)
             .class(CallClass::Upload)
             .policy(self.submit_policy.clone())
             .gate(gate)
@@ -329,12 +335,13 @@ impl Sampler {
         row.polling(Arc::clone(&request_id));
         let progress: Arc<dyn tinkex_future::PollProgress> = Arc::clone(row) as _;
         let poller = self.poller.clone().progress(progress);
-        let polled = async {
+        // Pinned here: a future that is handed over by value is kept twice.
+        let polled = pin!(async {
             match &self.announcements {
                 Some(announcements) => poller.poll_announced(promise, announcements).await,
                 None => poller.poll(promise).await,
             }
-        };
+        });
         let payload = match unless_stopped(stop, polled).await {
             Ok(polled) => polled?,
             Err(Abandoned) => {

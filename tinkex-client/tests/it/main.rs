@@ -11,6 +11,7 @@ mod dialects;
 mod environment;
 mod error_recovery;
 mod examples;
+mod footprint;
 mod golden;
 mod harness;
 mod inputs;

@@ -21,6 +21,7 @@ mod seen;
 mod sockets;
 mod stage;
 mod table;
+mod tokens;
 mod training_polls;
 mod training_submissions;
 
@@ -39,6 +40,7 @@ fn tables() -> Vec<Table> {
         training_polls::table(),
         rest_calls::table(),
         heartbeats::table(),
+        tokens::table(),
         clocks::table(),
     ]
 }

@@ -72,9 +72,20 @@ fn by_cause(error: BoxError) -> TransportError {
         Ok(own) => return *own,
         Err(error) => error,
     };
-    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    let kind = causes.find_map(|cause| cause.downcast_ref::<TransportError>()).map(TransportError::kind);
-    TransportError::new(kind.unwrap_or(TransportErrorKind::Other), error.to_string()).with_source(error)
+    let kind = causes(&*error).find_map(|cause| cause.downcast_ref()).map(TransportError::kind);
+    // The message has them all, so the error has no source: nothing is to be read twice.
+    let told: Vec<_> = causes(&*error).map(ToString::to_string).collect();
+    TransportError::new(kind.unwrap_or(TransportErrorKind::Other), told.join(": "))
+}
+
+/// An error and what caused it.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
 }
 
 impl<S, B> Transport for TowerTransport<S>

@@ -27,3 +27,5 @@ mod secrets;
 mod sockets;
 mod stopping;
 mod support;
+#[cfg(feature = "tower")]
+mod tower;

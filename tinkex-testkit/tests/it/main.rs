@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
 
 mod assertions;
+mod carried;
 mod chaos;
 mod client;
 mod conformance;
@@ -12,6 +13,7 @@ mod gates;
 mod http2;
 mod log;
 mod memory;
+mod plain;
 mod program;
 mod script;
 mod socket;

@@ -163,6 +163,7 @@ async fn a_window_that_grows_holds_those_who_wait() {
     let start = Instant::now();
     let mut handles = fan_out(&sampler, 2);
     server.wait_for("asample", 2).await;
+    server.wait_for_in_flight("asample", 1).await; // the other one has its answer
     handles.extend(fan_out(&sampler, 20));
     tokio::time::sleep(Duration::from_millis(500)).await;
     gate.open();
@@ -181,6 +182,7 @@ async fn waiters_leave_spread_out() {
     let start = Instant::now();
     let first = sampler.sample(request(&[0]));
     server.wait_for("asample", 1).await;
+    server.wait_for_in_flight("asample", 0).await; // it has its answer
     all_well(fan_out(&sampler, 49)).await;
     first.await.unwrap();
     let at = asamples(&server, start);

@@ -10,9 +10,9 @@ use tinkex_testkit::{FakeServer, Received, Step};
 use tinkex_types::proto::ForwardBackwardRequest;
 
 use super::seen::{Ending, Observed};
-use super::stage::{WATCHED, observe};
+use super::stage::{self, WATCHED, observe};
 use super::table::{Played, rows};
-use crate::harness::{example, trainer_of};
+use crate::harness::example;
 
 /// What is lost of which chunk, and how it is played. Of the three chunks the first goes out last.
 struct Loss {
@@ -69,7 +69,9 @@ const fn copy(loss: &Loss) -> Loss {
 /// A client that knows which form its server reads, in front of a server that wants one datum a chunk.
 async fn in_front_of(service: &Service) -> (FakeServer, ServiceClient, TrainingClient) {
     service.set_client_config(&json!({"fwdbwd_max_chunk_len": 1}));
-    let (server, client, trainer) = trainer_of(service).await;
+    let server = FakeServer::with(service.clone());
+    let client = stage::service(&server).await;
+    let trainer = stage::trainer(&client).await;
     trainer.forward(data(1), LossFn::CrossEntropy).await.unwrap();
     (server, client, trainer)
 }

@@ -8,9 +8,9 @@ use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Step};
 
 use super::seen::Observed;
-use super::stage::observe;
+use super::stage::{self, observe};
 use super::table::{Played, rows};
-use crate::harness::{self, MODEL, assert_within, request};
+use crate::harness::{assert_within, request};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -34,7 +34,9 @@ fn played(fault: &str, observed: Observed, bounds: RangeInclusive<f64>) -> Playe
 
 /// The first request is held until the machine sleeps, and lost with it.
 async fn sample(fault: &str, route: &str, bounds: RangeInclusive<f64>) -> Played {
-    let (server, client, sampler) = harness::in_front_of(&Service::default()).await;
+    let server = FakeServer::new();
+    let client = stage::service(&server).await;
+    let sampler = stage::sampler(&client).await;
     server.script(route, [Step::hang()]).then_behave();
     let observed = asleep(&server, route, async { sampler.sample(request(&[1])).await.map(drop) }).await;
     // Heartbeats: the one that was due comes with the waking, then every 10 s again.
@@ -54,8 +56,7 @@ async fn sample(fault: &str, route: &str, bounds: RangeInclusive<f64>) -> Played
 async fn training(fault: &str, route: &str, bounds: RangeInclusive<f64>) -> Played {
     let service = Service::default();
     let server = FakeServer::with(service.clone());
-    let client = harness::service(&server).await;
-    let trainer = client.lora_training_client(MODEL).rank(4).seed(7).create().await.unwrap();
+    let trainer = stage::trainer(&stage::service(&server).await).await;
     server.script(route, [Step::hang()]).then_behave();
     let step = async { trainer.optim_step(AdamParams::new(1e-3)).await.map(drop) };
     let observed = asleep(&server, route, step).await;
@@ -67,7 +68,8 @@ async fn training(fault: &str, route: &str, bounds: RangeInclusive<f64>) -> Play
 
 /// A sample whose first answer tells it to come back 5 s later, by a clock that is off by so many seconds.
 async fn dated(fault: &str, off: i64, bounds: RangeInclusive<f64>) -> Played {
-    let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
+    let server = FakeServer::new();
+    let sampler = stage::sampler(&stage::service(&server).await).await;
     let date = httpdate::fmt_http_date(now(5 - off));
     server.script("asample", [Step::status(503).header("retry-after", &date)]).then_behave();
     let call = async { sampler.sample(request(&[1])).await.map(drop) };

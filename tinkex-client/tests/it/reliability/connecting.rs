@@ -4,9 +4,8 @@ use tinkex_client::Error;
 use tinkex_testkit::FakeServer;
 
 use super::faults::*;
-use super::stage::{Call, both};
+use super::stage::{Call, both, builder};
 use super::table::rows;
-use crate::harness;
 
 /// A `build()` whose last request, the creation of the session, meets the fault.
 struct Build(FakeServer);
@@ -19,7 +18,7 @@ impl Call for Build {
     }
 
     async fn make(&self) -> Result<(), Error> {
-        harness::builder(&self.0).build().await.map(drop)
+        builder(&self.0).build().await.map(drop)
     }
 }
 

@@ -11,8 +11,9 @@ use tracing::Level;
 
 use super::faults::*;
 use super::seen::{Ending, Observed, Told};
+use super::stage;
 use super::table::{Played, rows};
-use crate::harness::{self, request};
+use crate::harness::request;
 use crate::log_capture::LogCapture;
 
 /// How long heartbeats are watched.
@@ -48,7 +49,7 @@ async fn passing(fault: &Fault) -> Observed {
 /// The client goes on working meanwhile.
 async fn lasting_for_good(fault: &Fault) -> Observed {
     let (_behind, server, client) = connected().await;
-    let sampler = client.sampling_client().base_model(harness::MODEL).create().await.unwrap();
+    let sampler = stage::sampler(&client).await;
     server.script(HEARTBEATS, [(fault.step)()]).then_repeat_last();
     let (log, _guard) = LogCapture::start();
     server.wait_for(HEARTBEATS, 1).await;
@@ -69,7 +70,7 @@ fn seen(ending: Ending, took: Duration, server: &FakeServer, log: &LogCapture) -
 async fn connected() -> (Service, FakeServer, ServiceClient) {
     let behind = Service::default();
     let server = FakeServer::with(behind.clone());
-    let client = harness::service(&server).await;
+    let client = stage::service(&server).await;
     (behind, server, client)
 }
 

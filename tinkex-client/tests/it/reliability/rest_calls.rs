@@ -4,9 +4,8 @@ use tinkex_client::{Error, ServiceClient};
 use tinkex_testkit::FakeServer;
 
 use super::faults::*;
-use super::stage::{Call, both};
+use super::stage::{Call, both, builder};
 use super::table::rows;
-use crate::harness;
 
 struct Capabilities(ServiceClient);
 
@@ -14,7 +13,7 @@ impl Call for Capabilities {
     const ROUTE: &'static str = "get_server_capabilities";
 
     async fn prepare(server: &FakeServer) -> Self {
-        Self(harness::builder(server).connect_lazily().build().await.unwrap())
+        Self(builder(server).connect_lazily().build().await.unwrap())
     }
 
     async fn make(&self) -> Result<(), Error> {

@@ -5,9 +5,9 @@ use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::Service;
 
 use super::faults::*;
-use super::stage::{Call, both};
+use super::stage::{Call, both, sampler, service};
 use super::table::rows;
-use crate::harness::{self, request};
+use crate::harness::request;
 
 /// A sample whose submission meets the fault.
 struct Submission {
@@ -19,7 +19,8 @@ impl Call for Submission {
     const ROUTE: &'static str = "asample";
 
     async fn prepare(server: &FakeServer) -> Self {
-        let (client, sampler) = harness::sampler(server).await;
+        let client = service(server).await;
+        let sampler = sampler(&client).await;
         Self { client, sampler }
     }
 
@@ -47,8 +48,8 @@ rows! {
     conflict_409: both::<Submission>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);
     conflict_409_numbered: both::<Submission>(&NUMBERED_CONFLICT, 0.0..=0.0, 0.0..=0.0);
     gone_410: both::<Submission>(&GONE, 0.0..=0.0, 0.0..=0.0);
-    throttled_429: both::<Submission>(&THROTTLED, 1.0..=1.26, 7200.0..=7200.0);
-    throttled_429_with_a_hint: both::<Submission>(&THROTTLED_WITH_HINT, 7.0..=8.01, 7200.0..=7200.0);
+    throttled_429: both::<Submission>(&THROTTLED, 1.0..=1.26, 7200.0..=7200.01);
+    throttled_429_with_a_hint: both::<Submission>(&THROTTLED_WITH_HINT, 7.0..=8.01, 7200.0..=7200.01);
     server_error_500: both::<Submission>(&SERVER_ERROR, 0.375..=0.51, 1800.0..=1810.0);
     unavailable_503: both::<Submission>(&UNAVAILABLE, 2.0..=2.01, 1800.0..=1810.0);
     not_implemented_501: both::<Submission>(&NOT_IMPLEMENTED, 0.0..=0.0, 0.0..=0.0);

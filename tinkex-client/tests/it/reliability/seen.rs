@@ -43,7 +43,6 @@ impl From<&Error> for Failure {
 /// What was told in the log meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    debug: usize,
     info: usize,
     warn: usize,
     error: usize,
@@ -54,23 +53,14 @@ impl Told {
     pub(super) fn of(lines: &[Line]) -> Self {
         let own = || lines.iter().filter(|line| line.target.starts_with("tinkex"));
         let count = |level| own().filter(|line| line.level == level).count();
-        Self {
-            debug: count(Level::DEBUG),
-            info: count(Level::INFO),
-            warn: count(Level::WARN),
-            error: count(Level::ERROR),
-        }
+        Self { info: count(Level::INFO), warn: count(Level::WARN), error: count(Level::ERROR) }
     }
 
     fn words(self) -> String {
         let loud = [(self.error, "ERROR"), (self.warn, "WARN"), (self.info, "INFO")];
         let loud: Vec<_> =
             loud.into_iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
-        match (loud.is_empty(), self.debug) {
-            (true, 0) => "not logged".to_owned(),
-            (true, _) => "DEBUG only".to_owned(),
-            _ => loud.join(", "),
-        }
+        if loud.is_empty() { "quiet".to_owned() } else { loud.join(", ") }
     }
 }
 

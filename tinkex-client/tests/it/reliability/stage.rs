@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tinkex_client::Error;
+use tinkex_client::{Error, SamplingClient, ServiceClient, ServiceClientBuilder, TrainingClient};
 use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::{Dialect, Service};
 use tokio::time::Instant;
@@ -13,10 +13,11 @@ use tracing::Level;
 use super::faults::{self, Fault};
 use super::seen::{Ending, Failure, Observed, Told};
 use super::table::Played;
+use crate::harness::{self, MODEL};
 use crate::log_capture::LogCapture;
 
 /// What has no end of its own is watched for this long.
-pub(super) const WATCHED: Duration = Duration::from_secs(2 * 3600);
+pub(super) const WATCHED: Duration = Duration::from_secs(3 * 3600);
 
 /// A kind of call, and where its fault is played.
 pub(super) trait Call: Sized {
@@ -92,6 +93,27 @@ async fn play<C: Call>(fault: &Fault, lasts: bool) -> Observed {
 
 fn arrived<C: Call>(server: &FakeServer) -> Vec<std::sync::Arc<tinkex_testkit::Received>> {
     server.requests(C::ROUTE)
+}
+
+/// A builder over the in-memory transport, whatever transport other tests are told to run on: the document quotes its
+/// words.
+pub(super) fn builder(server: &FakeServer) -> ServiceClientBuilder {
+    harness::builder(server).transport(server.transport())
+}
+
+/// A connected service client.
+pub(super) async fn service(server: &FakeServer) -> ServiceClient {
+    builder(server).build().await.unwrap()
+}
+
+/// A sampling client of it.
+pub(super) async fn sampler(client: &ServiceClient) -> SamplingClient {
+    client.sampling_client().base_model(MODEL).create().await.unwrap()
+}
+
+/// A training client of it.
+pub(super) async fn trainer(client: &ServiceClient) -> TrainingClient {
+    client.lora_training_client(MODEL).rank(4).seed(7).create().await.unwrap()
 }
 
 /// Watches one call.

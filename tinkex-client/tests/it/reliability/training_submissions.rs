@@ -5,9 +5,8 @@ use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::{Dialect, Service, TrainingOrder};
 
 use super::faults::*;
-use super::stage::{Call, both};
+use super::stage::{Call, both, service, trainer};
 use super::table::rows;
-use crate::harness::{self, MODEL};
 
 /// A step whose submission meets the fault; at a server that insists on the order of ids, or at one like the production
 /// service.
@@ -23,8 +22,7 @@ impl<const STRICT: bool> Call for Submission<STRICT> {
     }
 
     async fn prepare(server: &FakeServer) -> Self {
-        let client = harness::service(server).await;
-        Self(client.lora_training_client(MODEL).rank(4).seed(7).create().await.unwrap())
+        Self(trainer(&service(server).await).await)
     }
 
     async fn make(&self) -> Result<(), Error> {
@@ -57,8 +55,8 @@ rows! {
     conflict_409: both::<Submission<false>>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);
     conflict_409_numbered: both::<Submission<true>>(&NUMBERED_CONFLICT, 0.0..=0.01, 0.0..=0.0);
     gone_410: both::<Submission<false>>(&GONE, 0.0..=0.0, 0.0..=0.0);
-    throttled_429: both::<Submission<false>>(&THROTTLED, 1.0..=1.26, 7200.0..=7200.0);
-    throttled_429_with_a_hint: both::<Submission<false>>(&THROTTLED_WITH_HINT, 7.0..=8.01, 7200.0..=7200.0);
+    throttled_429: both::<Submission<false>>(&THROTTLED, 1.0..=1.26, 10_800.0..=10_800.0);
+    throttled_429_with_a_hint: both::<Submission<false>>(&THROTTLED_WITH_HINT, 7.0..=8.01, 10_800.0..=10_800.0);
     server_error_500: both::<Submission<false>>(&SERVER_ERROR, 0.375..=0.51, 1800.0..=1810.0);
     unavailable_503: both::<Submission<false>>(&UNAVAILABLE, 2.0..=2.01, 1800.0..=1810.0);
     not_implemented_501: both::<Submission<false>>(&NOT_IMPLEMENTED, 0.0..=0.0, 0.0..=0.0);

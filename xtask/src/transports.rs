@@ -1,0 +1,42 @@
+//! The suite `transports`: the client's sampling and training tests over real sockets, once for each HTTP stack.
+//!
+//! The tests are the same as in memory, in virtual time as well (`FakeServer::transport_over`). An environment variable,
+//! which only their harness reads, names the stack.
+
+/// Names the transport that the tests run on.
+pub(crate) const VARIABLE: &str = "TINKEX_TEST_TRANSPORT";
+
+/// The transports, with a label for the summary each.
+pub(crate) const TRANSPORTS: [(&str, &str); 4] = [
+    ("hyper", "over hyper"),
+    ("reqwest", "over reqwest"),
+    ("ureq", "over ureq"),
+    ("tower", "over tower services"),
+];
+
+/// What is run: everything about sampling and training.
+pub(crate) const MODULES: [&str; 11] = [
+    "cancellation::",
+    "concurrency::",
+    "custom_loss::",
+    "dialects::",
+    "error_recovery::",
+    "golden::",
+    "queue_states::",
+    "session::",
+    "soak::",
+    "training",
+    "workflow::",
+];
+
+/// A test that is left out, and why.
+pub(crate) struct Exception {
+    pub(crate) test: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+/// All of them.
+pub(crate) const EXCEPTIONS: [Exception; 1] = [Exception {
+    test: "training::wire_forms::large_requests_are_written_elsewhere",
+    reason: "it counts the turns of the scheduler until the request arrives, which a socket takes as many of as it likes",
+}];
