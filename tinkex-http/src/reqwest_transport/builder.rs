@@ -118,12 +118,12 @@ impl ReqwestTransportBuilder {
             ProxyChoice::Environment => Proxying::Environment,
             ProxyChoice::Through(_) if names_all(&self.direct_to) => Proxying::Direct,
             ProxyChoice::Direct => Proxying::Direct,
-            ProxyChoice::Through(url) => Proxying::Through(
+            ProxyChoice::Through(url) => Proxying::Through(Box::new(
                 // The address may hold a password: it stays out of the message.
                 reqwest::Proxy::all(url)
                     .map_err(|_| InvalidInput::new("proxy", "is not a URL; it should be http://host:port"))?
                     .no_proxy(reqwest::NoProxy::from_string(&self.direct_to)),
-            ),
+            )),
         };
         let settings = Settings {
             version: self.version,

@@ -19,7 +19,7 @@ pub enum HttpVersionPolicy {
 pub(super) enum Proxying {
     Environment,
     Direct,
-    Through(reqwest::Proxy),
+    Through(Box<reqwest::Proxy>),
 }
 
 /// What a `reqwest` client is made from.
@@ -56,7 +56,7 @@ impl Settings {
         builder = match &self.proxying {
             Proxying::Environment => builder,
             Proxying::Direct => builder.no_proxy(),
-            Proxying::Through(proxy) => builder.proxy(proxy.clone()),
+            Proxying::Through(proxy) => builder.proxy(reqwest::Proxy::clone(proxy)),
         };
         if http2_only {
             builder = builder.http2_prior_knowledge();

@@ -63,7 +63,7 @@ pub(super) fn client(server: &FakeServer) -> ServiceClientBuilder {
     ServiceClient::builder()
         .api_key(KEY)
         .base_url(server.url())
-        .transport(crate::harness::transport(&server))
+        .transport(crate::harness::transport(server))
         .seed(7)
         .queue_log(LogPolicy::of_release(LogWording::V0_38))
 }

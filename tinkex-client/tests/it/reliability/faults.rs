@@ -49,6 +49,12 @@ pub(super) static HANG: Fault = Fault {
     advice: "set a deadline where waiting has an end for you",
     step: Step::hang,
 };
+pub(super) static BARE_400: Fault = Fault {
+    name: "bare 400",
+    what: "400 without a body: the word of something in front of the server (PROTOCOL 7.3)",
+    advice: "nothing, fresh connections are tried; where it lasts, look at what stands between here and the service",
+    step: || Step::status(400).body(""),
+};
 pub(super) static BILLING: Fault = Fault {
     name: "402",
     what: "billing is paused (PROTOCOL 7.4)",
@@ -111,13 +117,14 @@ pub(super) static NOT_IMPLEMENTED: Fault = Fault {
 };
 
 /// All of them, in the order of the document.
-pub(super) static ALL: [&Fault; 16] = [
+pub(super) static ALL: [&Fault; 17] = [
     &REFUSED,
     &RESET,
     &LOST_ANSWER,
     &HALF_A_BODY,
     &STALL,
     &HANG,
+    &BARE_400,
     &BILLING,
     &REQUEST_TIMEOUT,
     &CONFLICT,

@@ -84,6 +84,7 @@ rows! {
     half_a_body: both(&HALF_A_BODY, 10.0..=10.01, 600.0..=600.1);
     stall: both(&STALL, 20.0..=20.01, 600.0..=600.1);
     hang: both(&HANG, 20.0..=20.01, 600.0..=600.1);
+    bare_400: both(&BARE_400, 10.0..=10.01, 600.0..=600.1);
     billing_402: both(&BILLING, 10.0..=10.01, 600.0..=600.1);
     loop_408: both(&REQUEST_TIMEOUT, 10.0..=10.01, 600.0..=600.1);
     conflict_409: both(&CONFLICT, 10.0..=10.01, 600.0..=600.1);

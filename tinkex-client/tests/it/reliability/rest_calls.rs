@@ -30,6 +30,7 @@ rows! {
     half_a_body: both::<Capabilities>(&HALF_A_BODY, 0.375..=0.5, 49.0..=65.5);
     stall: both::<Capabilities>(&STALL, 60.375..=60.5, 360.0..=380.0);
     hang: both::<Capabilities>(&HANG, 60.375..=60.5, 360.0..=380.0);
+    bare_400: both::<Capabilities>(&BARE_400, 0.375..=0.5, 49.0..=65.5);
     billing_402: both::<Capabilities>(&BILLING, 5.0..=5.0, 3600.0..=3605.0);
     loop_408: both::<Capabilities>(&REQUEST_TIMEOUT, 0.375..=0.5, 49.0..=65.5);
     conflict_409: both::<Capabilities>(&CONFLICT, 0.375..=0.5, 49.0..=65.5);

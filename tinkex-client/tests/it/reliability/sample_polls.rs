@@ -43,6 +43,7 @@ rows! {
     half_a_body: both::<Poll>(&HALF_A_BODY, 1.0..=1.01, 1800.0..=1830.0);
     stall: both::<Poll>(&STALL, 45.0..=45.01, 7200.0..=7200.01);
     hang: both::<Poll>(&HANG, 45.0..=45.01, 7200.0..=7200.01);
+    bare_400: both::<Poll>(&BARE_400, 1.0..=1.01, 361.0..=362.0);
     billing_402: both::<Poll>(&BILLING, 5.0..=5.0, 3600.0..=3605.0);
     loop_408: both::<Poll>(&REQUEST_TIMEOUT, 0.0375..=0.051, 7200.0..=7200.01);
     conflict_409: both::<Poll>(&CONFLICT, 0.0..=0.0, 0.0..=0.0);

@@ -43,6 +43,7 @@ rows! {
     half_a_body: both::<Submission>(&HALF_A_BODY, 0.375..=0.51, 1800.0..=1810.0);
     stall: both::<Submission>(&STALL, 60.375..=60.51, 1860.0..=1930.0);
     hang: both::<Submission>(&HANG, 60.375..=60.51, 1860.0..=1930.0);
+    bare_400: both::<Submission>(&BARE_400, 0.375..=0.51, 94.0..=126.0);
     billing_402: both::<Submission>(&BILLING, 1.0..=1.26, 3600.0..=3605.0);
     loop_408: both::<Submission>(&REQUEST_TIMEOUT, 0.375..=0.51, 1800.0..=1810.0);
     conflict_409: both::<Submission>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);

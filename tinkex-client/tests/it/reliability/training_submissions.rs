@@ -50,6 +50,7 @@ rows! {
     half_a_body: both::<Submission<false>>(&HALF_A_BODY, 0.375..=0.51, 1800.0..=1810.0);
     stall: both::<Submission<false>>(&STALL, 60.375..=60.51, 1860.0..=1930.0);
     hang: both::<Submission<false>>(&HANG, 60.375..=60.51, 1860.0..=1930.0);
+    bare_400: both::<Submission<false>>(&BARE_400, 0.375..=0.51, 94.0..=126.0);
     billing_402: both::<Submission<false>>(&BILLING, 1.0..=1.26, 3600.0..=3605.0);
     loop_408: both::<Submission<false>>(&REQUEST_TIMEOUT, 0.375..=0.51, 1800.0..=1810.0);
     conflict_409: both::<Submission<false>>(&CONFLICT, 0.375..=0.51, 1800.0..=1810.0);
