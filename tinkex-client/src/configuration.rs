@@ -29,15 +29,15 @@ impl DynamicFlags {
     }
 }
 
-/// Fetches the flags again and again: one attempt each time, and a failure keeps the last values. Ends where the
-/// server has no such endpoint.
+/// Fetches the flags again and again: one attempt each time, and a failure keeps the last values. So does an endpoint that
+/// is gone (404): it was there before, and may be there again.
 pub(crate) async fn refresh(http: HttpClient, flags: DynamicFlags) {
     loop {
         let pause = Duration::from_secs(flags.get().refresh_interval_sec).max(SHORTEST_REFRESH);
         tokio::time::sleep(pause).await;
         match endpoints::dynamic_config(&http, false).await {
             Ok(Some(fresh)) => flags.set(fresh),
-            Ok(None) => return,
+            Ok(None) => tracing::debug!("the dynamic configuration is gone; it stays as it is"),
             Err(error) => tracing::debug!("the dynamic configuration stays as it is: {error}"),
         }
     }

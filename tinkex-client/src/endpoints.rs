@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tinkex_http::{ApiRequest, CallClass, HttpClient, HttpError, RetryPolicy};
+use tinkex_http::{ApiRequest, ApiResponse, CallClass, HttpClient, HttpError, RetryPolicy};
 use tinkex_types::{
     CancelFutureRequest, ClientConfig, ClientConfigRequest, CopyWeightsRequest, CopyWeightsResult,
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
@@ -13,6 +13,7 @@ use tinkex_types::{
 };
 
 use crate::Error;
+use crate::credentials::Patience;
 
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nobody waits for minutes to say goodbye.
@@ -30,6 +31,19 @@ pub(crate) fn on_behalf_of(request: ApiRequest, method: &'static str) -> ApiRequ
 
 fn is_missing(error: &HttpError) -> bool {
     error.status() == Some(404)
+}
+
+/// Exchanges the credential of `http` for a token (PROTOCOL 3.4). The answer is left to the caller, since errors of a reader
+/// may quote it.
+pub(crate) async fn auth_token(http: &HttpClient, patience: Patience) -> Result<ApiResponse, HttpError> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let request =
+        ApiRequest::post_bytes("auth/token", "/api/v1/auth/token", "{}", JSON).class(CallClass::Control);
+    let request = match patience {
+        Patience::Patient(limit) => request.deadline(limit),
+        Patience::OneAttempt => request.policy(RetryPolicy::none()),
+    };
+    http.send(&request).await
 }
 
 /// The start-up flags; none where the server has no such endpoint (OPEN_SERVERS, row 14).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tinkex_future::{PollError, PollErrorKind, SessionPollError};
-use tinkex_http::{HttpError, HttpErrorKind};
+use tinkex_http::{AuthError, HttpError, HttpErrorKind};
 use tinkex_types::{DecodeError, ErrorCategory, InvalidInput, TokenizerError};
 
 /// The coarse kinds of failure.
@@ -37,6 +37,10 @@ pub enum ErrorKind {
     Poisoned,
     /// The server no longer knows the promise (410).
     Expired,
+    /// No sample of the sampling client has finished for its progress time-out
+    /// ([`SamplingClientBuilder::progress_timeout`](crate::SamplingClientBuilder::progress_timeout)), so those in
+    /// progress were given up. They may be made again.
+    Stuck,
     /// An answer could not be understood.
     Decode,
     /// The client was closed.
@@ -107,6 +111,13 @@ impl Error {
         )
     }
 
+    /// No credential fits what the server's flags demand.
+    pub(crate) fn no_credential(invalid: InvalidInput) -> Self {
+        let mut error = Self::new(ErrorKind::Auth, ErrorCategory::User, invalid.to_string());
+        error.0.source = Some(Arc::new(invalid));
+        error
+    }
+
     pub(crate) fn unloaded(model_id: &str) -> Self {
         let message = format!("the model {model_id} was unloaded; make a new training client");
         Self::new(ErrorKind::Closed, ErrorCategory::User, message)
@@ -133,6 +144,23 @@ impl Error {
         let mut error = Self::new(ErrorKind::Timeout, ErrorCategory::Unknown, message);
         error.0.request_id = request_id.map(str::to_owned);
         error.0.elapsed = after;
+        error.0.retryable = true;
+        error
+    }
+
+    /// A sample that was given up because none of its client has finished for `silence`.
+    pub(crate) fn stuck(silence: Duration, request_id: Option<&str>, polls: u32, elapsed: Duration) -> Self {
+        let on = request_id.map(|id| format!(", on request {id}")).unwrap_or_default();
+        let message = format!(
+            "no sample of this client has finished for {:.1} s, so this one was given up after {:.1} s{on}; \
+             the service may be stuck: sample again later, or set a longer progress_timeout(..)",
+            silence.as_secs_f64(),
+            elapsed.as_secs_f64()
+        );
+        let mut error = Self::new(ErrorKind::Stuck, ErrorCategory::Unknown, message);
+        error.0.request_id = request_id.map(str::to_owned);
+        error.0.attempts = polls;
+        error.0.elapsed = elapsed;
         error.0.retryable = true;
         error
     }
@@ -332,8 +360,14 @@ impl From<HttpError> for Error {
             HttpErrorKind::Abandoned => ErrorKind::Closed,
             _ => ErrorKind::Connection,
         };
-        let status = http.status();
-        let mut error = Self::new(kind, http.category(), http.to_string());
+        // Of a credential that could not be had, what its own error says.
+        let auth = http.source().and_then(|cause| cause.downcast_ref::<AuthError>());
+        let auth = auth.filter(|_| kind == ErrorKind::Auth).map(|auth| (auth.status(), auth.is_transient()));
+        let (auth_status, passes) = auth.unwrap_or_default();
+        // Other statuses are about the exchange alone, and must not be taken for the operation's.
+        let status = http.status().or(auth_status.filter(|status| *status == 401));
+        let category = if passes { ErrorCategory::Unknown } else { http.category() };
+        let mut error = Self::new(kind, category, http.to_string());
         if matches!(status, Some(401)) {
             error.0.message.push_str("; check the API key");
         }
@@ -345,7 +379,8 @@ impl From<HttpError> for Error {
         error.0.attempts = http.attempts();
         error.0.elapsed = http.elapsed();
         error.0.retryable = match kind {
-            ErrorKind::Connection | ErrorKind::Timeout => true,
+            ErrorKind::Connection | ErrorKind::Timeout => !http.is_permanent(),
+            ErrorKind::Auth => passes,
             // 4xx are the user's unless the body says otherwise, so what is left here may pass. 410 and 501 never do.
             ErrorKind::Status => {
                 http.category() != ErrorCategory::User
@@ -384,6 +419,12 @@ impl From<PollError> for Error {
             _ => ErrorKind::Status,
         };
         let mut error = Self::new(kind, poll.category(), poll.to_string());
+        if matches!(kind, ErrorKind::Connection | ErrorKind::Timeout)
+            && let Some(last) = poll.source()
+        {
+            // That nothing but failures came says nothing of what to do about them.
+            error.0.message.push_str(&format!("; the last failure: {last}"));
+        }
         error.0.status = poll.status();
         error.0.request_id = Some(poll.request_id().to_owned());
         error.0.attempts = poll.polls();

@@ -176,10 +176,10 @@ impl fmt::Display for TokenizerName {
 
 /// The hub cache as Hugging Face's tools find it.
 fn hub_cache_folder() -> PathBuf {
-    hub_cache_from(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+    hub_cache_from(crate::environment::folder)
 }
 
-fn hub_cache_from(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+pub(crate) fn hub_cache_from(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
     if let Some(cache) = variable("HF_HUB_CACHE") {
         return cache;
     }

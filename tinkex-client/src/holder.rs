@@ -17,6 +17,7 @@ use crate::cancellation::CancelQueue;
 use crate::closing::Closing;
 use crate::configuration::{self, DynamicFlags};
 use crate::connection_places::ConnectionPlaces;
+use crate::credentials::HolderCredentials;
 use crate::custom_loss::CustomLosses;
 use crate::dispatch::SampleDispatch;
 use crate::inflight::InflightTable;
@@ -43,6 +44,8 @@ pub(crate) struct HolderSettings {
 
 pub(crate) struct Holder {
     pub(crate) http: HttpClient,
+    /// What `http` sends; the server's flags have a say.
+    credentials: Arc<HolderCredentials>,
     pub(crate) runtime: Handle,
     pub(crate) settings: HolderSettings,
     pub(crate) inflight: Arc<InflightTable>,
@@ -71,9 +74,15 @@ pub(crate) struct Connection {
 }
 
 impl Holder {
-    pub(crate) fn new(http: HttpClient, runtime: Handle, settings: HolderSettings) -> Arc<Self> {
+    pub(crate) fn new(
+        http: HttpClient,
+        credentials: Arc<HolderCredentials>,
+        runtime: Handle,
+        settings: HolderSettings,
+    ) -> Arc<Self> {
         Arc::new(Self {
             http,
+            credentials,
             runtime,
             settings,
             inflight: Arc::default(),
@@ -91,10 +100,10 @@ impl Holder {
         let connection = self
             .connection
             .get_or_try_init(|| async {
-                let config = endpoints::client_config(&self.http).await?;
-                if config.as_ref().is_some_and(|config| config.pjwt_auth_enabled) {
-                    tracing::warn!("the server asks for the JWT exchange, which this version lacks; sending the key itself");
-                }
+                // With the credential itself, also where an earlier try has come as far as exchanging it.
+                let first = self.http.with_auth(self.credentials.first());
+                let config = endpoints::client_config(&first).await?;
+                self.go_by(config.as_ref())?;
                 let dynamic = endpoints::dynamic_config(&self.http, true).await?;
                 let refreshes = dynamic.is_some();
                 let flags = DynamicFlags::new(dynamic.unwrap_or_default());
@@ -107,16 +116,31 @@ impl Holder {
             .await?;
         if let Err(closed) = self.check_open() {
             // A `close` that did not wait for this connection must not leave a heartbeat behind.
-            connection.end_tasks();
+            self.end_tasks(connection);
             return Err(closed);
         }
         Ok(connection)
     }
 
+    /// Sends from now on what the flags demand; none where the server has none.
+    fn go_by(&self, config: Option<&ClientConfig>) -> Result<(), Error> {
+        let none = ClientConfig::default();
+        self.credentials
+            .adopt(config.unwrap_or(&none), &self.http, &self.runtime)
+            .map_err(Error::no_credential)
+    }
+
     /// Joins a session that another process created: flags and session id are known (PROTOCOL 15.7).
-    pub(crate) fn join(&self, config: ClientConfig, flags: DynamicFlags, session_id: Arc<str>) {
+    pub(crate) fn join(
+        &self,
+        config: ClientConfig,
+        flags: DynamicFlags,
+        session_id: Arc<str>,
+    ) -> Result<(), Error> {
+        self.go_by(Some(&config))?;
         // A fresh holder has no connection yet, so this cannot fail.
         let _ = self.connection.set(self.connect(Some(config), flags, true, session_id));
+        Ok(())
     }
 
     fn connect(
@@ -200,11 +224,17 @@ impl Holder {
         };
         join_all(samplers.iter().map(|sampler| sampler.close())).await;
         connection.cancellations.flush(FLUSH_LIMIT).await;
-        connection.end_tasks();
+        self.end_tasks(connection);
         let body = FinishSessionRequest { reason, detail };
         endpoints::finish_session(&self.http, connection.session.id(), &body).await?;
         *finished = true;
         Ok(())
+    }
+
+    /// Ends the heartbeat, the refresh of the flags, and that of the token.
+    fn end_tasks(&self, connection: &Connection) {
+        connection.end_tasks();
+        self.credentials.end();
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tinkex_future::PollProgress;
 use tinkex_types::{QueueState, QueueStateChange, RequestType};
 use tokio::time::Instant;
@@ -96,9 +99,39 @@ impl InflightTable {
             stage: AtomicU8::new(Stage::Queued as u8),
             polls: AtomicU32::new(0),
             last: Mutex::new(None),
+            given_up: AtomicBool::new(false),
+            task: AtomicWaker::new(),
         });
         self.shard(number).lock().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::clone(&row));
         InflightEntry { table: Arc::clone(self), row }
+    }
+
+    /// How many requests of a client wait for their place. The client is known by its very id, not by what it says.
+    pub(crate) fn queued(&self, client_id: &Arc<str>) -> usize {
+        let mut queued = 0;
+        self.each_of(client_id, |row| queued += usize::from(!row.is_running()));
+        queued
+    }
+
+    /// Gives up every request of a client that has its place, and says how many there were.
+    pub(crate) fn give_up_running(&self, client_id: &Arc<str>) -> usize {
+        let mut running = Vec::new();
+        self.each_of(client_id, |row| {
+            if row.is_running() {
+                running.push(Arc::clone(row));
+            }
+        });
+        for row in &running {
+            row.give_up();
+        }
+        running.len()
+    }
+
+    fn each_of(&self, client_id: &Arc<str>, mut visit: impl FnMut(&Arc<Row>)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().filter(|row| Arc::ptr_eq(&row.client_id, client_id)).for_each(&mut visit);
+        }
     }
 
     /// All rows, oldest first.
@@ -128,6 +161,10 @@ pub(crate) struct Row {
     stage: AtomicU8,
     polls: AtomicU32,
     last: Mutex<Option<(QueueState, Option<Arc<str>>)>>,
+    /// Whether it was given up from outside its task.
+    given_up: AtomicBool,
+    /// The task, to be woken then.
+    task: AtomicWaker,
 }
 
 impl Row {
@@ -163,6 +200,25 @@ impl Row {
     /// The time since the request was started.
     pub(crate) fn age(&self) -> Duration {
         Instant::now().saturating_duration_since(self.started)
+    }
+
+    /// Whether it has its place.
+    fn is_running(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) != Stage::Queued as u8
+    }
+
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Completes when the request is given up from outside.
+    pub(crate) async fn given_up(&self) {
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            if self.given_up.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn snapshot(&self, now: Instant) -> InflightRequest {
@@ -213,6 +269,8 @@ impl InflightEntry {
 impl Drop for InflightEntry {
     fn drop(&mut self) {
         let number = self.row.number;
+        // A handle may keep the row for long; it must not keep the task.
+        drop(self.row.task.take());
         self.table.shard(number).lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 }

@@ -40,19 +40,22 @@
 //!
 //! # Environment
 //!
-//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS` and
-//! `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`. Nothing else in this crate reads the environment, but for
-//! `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
-//! `XDG_CACHE_HOME` and `HOME`.
+//! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`,
+//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET` and the keys stored below `HOME` ([`CredentialStore`]); the
+//! functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`. Nothing else in this crate reads the environment,
+//! but for `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
+//! `XDG_CACHE_HOME` and `HOME`; the ready-made transport heeds the usual variables for proxies and certificates.
+//! `docs/configuration.md` lists them all, with the settings of the builders and the flags of the server.
 
 mod cancellation;
 mod closing;
 mod configuration;
 mod connection_places;
+mod credentials;
 mod custom_loss;
 mod dispatch;
 mod endpoints;
-mod environment;
+pub mod environment;
 mod error;
 #[cfg(feature = "tokenizers")]
 mod hf_tokenizer;
@@ -67,6 +70,7 @@ mod session;
 mod submission_gate;
 mod training;
 
+pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};
 pub use custom_loss::{
     AnyCustomLoss, BoxError, CustomLossFn, CustomLossHandle, CustomLossOutput, Logprobs, losses,
 };
@@ -82,17 +86,17 @@ pub use training::{
     SaveExternalWeights, SaveSamplerWeights, SaveState, TrainingClient, TrainingClientBuilder,
     TrainingHandle, WireFormat,
 };
-// Foreign crates whose types are in the signatures of `Transport` and `AuthProvider`.
+// Foreign crates whose types are in the signatures of `Transport`, `AuthProvider` and `environment`.
 pub use bytes;
 pub use http;
 pub use secrecy;
 pub use tinkex_future::PollPolicy;
-#[cfg(feature = "reqwest")]
-pub use tinkex_http::ReqwestTransport;
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
-    SharedTransport, Transport, TransportError, TransportErrorKind,
+    SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
 };
+#[cfg(feature = "reqwest")]
+pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
 pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
@@ -108,6 +112,7 @@ pub use tinkex_types::{
     SamplingParams, ServerCapabilities, SpecialTokens, Stop, StopReason, SupportedModel, TensorData,
     TensorValues, TinkerPath, TokenLogprob, Tokenizer, TokenizerError, Tokens,
 };
+pub use tracing;
 
 /// The code of the README and of the guides, compiled (S1-20).
 #[cfg(doctest)]
@@ -120,4 +125,6 @@ mod guides {
     struct CustomLosses;
     #[doc = include_str!("../../docs/checkpoints.md")]
     struct Checkpoints;
+    #[doc = include_str!("../../docs/configuration.md")]
+    struct Configuration;
 }

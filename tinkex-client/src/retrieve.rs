@@ -1,5 +1,6 @@
 //! The poller's seams over HTTP: one promise, or the announcements of a sampler (PROTOCOL 16.1, 16.6).
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use http::{HeaderName, HeaderValue};
 use tinkex_future::{
     Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
 };
-use tinkex_http::{ApiRequest, ApiResponse, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy};
+use tinkex_http::{
+    ApiRequest, ApiResponse, AuthError, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy,
+};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{ClientKind, FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
 
@@ -45,8 +48,10 @@ impl HttpRetrieve {
             .header(REQUEST_TYPE, HeaderValue::from_static(ask.request_type.as_str()))
             .header(ITERATION, HeaderValue::from(ask.iteration));
         let request = on_behalf_of(request, self.method);
-        let roundtrip =
-            ask.create_roundtrip.map(|took| HeaderValue::from_str(&format!("{:.6}", took.as_secs_f64())));
+        // Digits and a dot: the general formatting of floating-point numbers takes ten times as long.
+        let roundtrip = ask
+            .create_roundtrip
+            .map(|took| HeaderValue::try_from(format!("{}.{:06}", took.as_secs(), took.subsec_micros())));
         Ok(match roundtrip {
             Some(Ok(value)) => request.header(ROUNDTRIP_TIME, value),
             _ => request,
@@ -131,13 +136,23 @@ fn long_poll(
     Ok(request.class(CallClass::LongPoll).timeout(timeout).policy(RetryPolicy::none()).any_status())
 }
 
+/// Whether the service does not take the credential, which ends a poll as a 401 to the poll itself does.
+fn is_refused(error: &HttpError) -> bool {
+    let auth = error.source().and_then(|cause| cause.downcast_ref::<AuthError>());
+    error.kind() == HttpErrorKind::Auth && auth.is_some_and(|auth| auth.status() == Some(401))
+}
+
 fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
     match result {
-        Ok(response) => {
-            let mut raw = RawResponse::json(response.status.as_u16(), response.body.clone());
-            raw.content_type = response.media_type();
-            raw.retry_after = response.retry_after;
-            Outcome::Response(raw)
+        Ok(response) => Outcome::Response(RawResponse {
+            status: response.status.as_u16(),
+            content_type: response.media_type(),
+            retry_after: response.retry_after,
+            body: response.body,
+        }),
+        Err(error) if is_refused(&error) => {
+            let detail = serde_json::json!({ "detail": error.message() });
+            Outcome::Response(RawResponse::json(401, detail.to_string()))
         }
         Err(error) => {
             Outcome::Unreachable { timed_out: error.kind() == HttpErrorKind::Timeout, error: Box::new(error) }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Answer;
 use crate::policy::WARNING_INTERVAL;
-use crate::step::{Next, PollState, step};
+use crate::step::{Next, PollState, nobody, step};
 use crate::throttle::Throttle;
 use crate::{
     BudgetPermit, ByteBudget, Completion, Payload, PollError, PollErrorKind, PollPolicy, PollProgress,
@@ -106,7 +106,7 @@ impl<R> Poller<R> {
             policy: PollPolicy::default(),
             observer: None,
             client: ClientKind::Sampling,
-            client_id: Arc::from("unknown"),
+            client_id: nobody(),
             budget: None,
             progress: None,
             shared: Arc::default(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinkex_types::RequestType;
+use tinkex_types::{ErrorCategory, QueueState, RequestType};
 
 /// An error of any kind, as a transport reports it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -104,6 +104,42 @@ pub enum Outcome {
         /// What the transport reported.
         error: BoxError,
     },
+}
+
+/// Answers of something that is no Tinker server: a job queue, a file that will be there some day. A [`Retrieve`] over one
+/// says with these what it found.
+impl Outcome {
+    /// Nothing yet. The next ask comes soon: after 50 ms, then later and later, every second in the end.
+    pub fn pending() -> Self {
+        RawResponse::json(200, r#"{"type":"try_again"}"#).into()
+    }
+
+    /// Nothing yet, for a reason that observers are told.
+    pub fn paused(state: &QueueState, reason: &str) -> Self {
+        let body = serde_json::json!({
+            "type": "try_again", "queue_state": state.as_str(), "queue_state_reason": reason,
+        });
+        RawResponse::json(200, body.to_string()).into()
+    }
+
+    /// The result, which becomes the body of the [`Payload`](crate::Payload) as it is: a JSON value, and not null. The poll
+    /// fails with [`Decode`](crate::PollErrorKind::Decode) where it is no JSON.
+    pub fn finished(result: impl AsRef<[u8]>) -> Self {
+        // In its envelope, so that no key of the result is taken for one that the poller knows.
+        let body = [br#"{"status":"completed","result":"#, result.as_ref(), b"}"].concat();
+        RawResponse::json(200, body).into()
+    }
+
+    /// It failed, and asking again is no use.
+    pub fn failed(message: &str, category: ErrorCategory) -> Self {
+        let body = serde_json::json!({ "error": message, "category": category.as_str() });
+        RawResponse::json(200, body.to_string()).into()
+    }
+
+    /// Nobody answered. The next ask comes after growing pauses, until the policy's limit of outages.
+    pub fn unreachable(error: impl Into<BoxError>) -> Self {
+        Self::Unreachable { timed_out: false, error: error.into() }
+    }
 }
 
 /// A server's answer, undecoded.

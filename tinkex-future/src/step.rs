@@ -3,7 +3,7 @@
 //! No clock, no random numbers, no I/O: all come in as arguments, so every rule of PROTOCOL 16.3 and REQUIREMENTS 3.2
 //! is a table in the tests.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tinkex_types::{ClientKind, ErrorCategory, QueueState, QueueStateChange, RequestType};
@@ -78,6 +78,12 @@ pub struct Step {
     pub observation: Option<QueueStateChange>,
 }
 
+/// Whose observations they are, where nobody said. One text for all polls.
+pub(crate) fn nobody() -> Arc<str> {
+    static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
+    Arc::clone(&NOBODY)
+}
+
 impl PollState {
     /// The state before the first ask. `started` is the origin of the deadline.
     pub fn new(request_id: impl Into<Arc<str>>, request_type: RequestType, started: Instant) -> Self {
@@ -85,7 +91,7 @@ impl PollState {
             request_id: request_id.into(),
             request_type,
             client: ClientKind::Sampling,
-            client_id: Arc::from("unknown"),
+            client_id: nobody(),
             started,
             polls: 0,
             allow_metadata_only: true,
@@ -368,11 +374,21 @@ pub fn step(
                 state.last_failure = Some(PassingFailure(message).into());
                 Next::PollAfter(wait)
             }
-            None => state.refused(now, 402, message),
+            None => {
+                let limit = policy.billing_pause.as_secs_f64();
+                state.refused(
+                    now,
+                    402,
+                    format!("the billing pause has lasted longer than {limit} s. Error: {message}"),
+                )
+            }
         },
         Answer::Expired { message } => {
-            let message = message.map(|text| format!(" ({text})")).unwrap_or_default();
-            let message = format!("the promise has expired; submit a new request{message}");
+            let said = message.map(|text| format!(" ({text})")).unwrap_or_default();
+            // What changes a model must not simply be made again: it may have been carried out.
+            let advice =
+                if state.request_type == RequestType::Sample { "; submit a new request" } else { "" };
+            let message = format!("the promise has expired{advice}{said}");
             let category = ErrorCategory::of_status(410);
             Next::Finish(Err(state.error(now, PollErrorKind::Expired, Some(410), category, message, None)))
         }

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tracing::Instrument as _;
 use url::Url;
 
-use crate::call::seconds;
 use crate::classify::Evidence;
 use crate::client::Inner;
-use crate::error::{Delivery, HttpError, body_category, body_excerpt, body_message};
+use crate::error::{Delivery, HttpError, HttpErrorKind, body_category, body_excerpt, body_message};
+use crate::progress::Progress;
 use crate::{
     ApiRequest, Refusal, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,
     redact, retry_after,
@@ -20,18 +20,25 @@ use crate::{
 /// Redirects that one attempt follows.
 const MAX_REDIRECTS: usize = 10;
 
+/// What is said of a rejection by the edge.
+const EDGE: &str = "something in front of the service turned the request down (HTTP 400 without a body)";
+
 /// A response as it came, decompressed.
 pub(crate) struct RawResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) hint: Option<Duration>,
+    /// Whether a length other than zero was announced for the body.
+    pub(crate) announced: bool,
     message: String,
 }
 
 /// Why an attempt did not succeed.
 pub(crate) enum AttemptFailure {
     Transport(TransportError),
+    /// Something in front of the service turned the request down (PROTOCOL 7.3).
+    Edge,
     /// A response whose status is not a 2xx.
     Status(Box<RawResponse>),
 }
@@ -62,12 +69,12 @@ pub(crate) async fn run(
         http.response.status_code = tracing::field::Empty,
         error.type = tracing::field::Empty,
     );
-    let exchange = exchange(client, request, uri, &headers).instrument(span.clone());
+    let progress = Progress::default();
+    let exchange = exchange(client, request, uri, &headers, &progress).instrument(span.clone());
     let outcome = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-        let message = format!("no complete response within {} s", seconds(limit));
-        Err(TransportError::new(TransportErrorKind::Timeout, message))
+        Err(TransportError::new(TransportErrorKind::Timeout, progress.out_of_time(limit)))
     });
-    let (status, headers, body) = match outcome {
+    let Answer { status, headers, body, announced } = match outcome {
         Ok(response) => response,
         Err(error) => {
             span.record("error.type", tracing::field::debug(error.kind()));
@@ -77,13 +84,21 @@ pub(crate) async fn run(
     span.record("http.response.status_code", status.as_u16());
     client.deprecations.announce(&headers, credential.as_ref());
     if status.is_success() {
-        return Ok(RawResponse { status, headers, body, hint: None, message: String::new() });
+        return Ok(RawResponse { status, headers, body, hint: None, announced, message: String::new() });
     }
     let hint = retry_after(&headers, &body, client.clock.now());
     // Before anything is made of the body: error bodies may echo the request.
     let body = redact::scrub_body(body, credential.as_ref());
     let message = redact::scrub(body_message(&body), credential.as_ref());
-    Err(AttemptFailure::Status(Box::new(RawResponse { status, headers, body, hint, message })))
+    Err(AttemptFailure::Status(Box::new(RawResponse { status, headers, body, hint, announced, message })))
+}
+
+/// What came back at last, decompressed.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    announced: bool,
 }
 
 /// One exchange, following redirects. Once a redirect has left the origin, everything that identifies the caller
@@ -93,7 +108,8 @@ async fn exchange(
     request: &ApiRequest,
     uri: &Uri,
     headers: &(dyn Fn() -> HeaderMap + Sync),
-) -> Result<(StatusCode, HeaderMap, Bytes), TransportError> {
+    progress: &Progress,
+) -> Result<Answer, TransportError> {
     let mut target = uri.clone();
     let mut method = request.method.clone();
     let mut body = request.body.clone();
@@ -123,9 +139,11 @@ async fn exchange(
             target = next;
             continue;
         }
-        let body = incoming.collect(client.max_response_bytes).await?;
+        progress.head();
+        let announced = parts.headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+        let body = incoming.collect_noting(client.max_response_bytes, progress).await?;
         let body = content_encoding::undo(&mut parts.headers, body, client.max_response_bytes)?;
-        return Ok((parts.status, parts.headers, body));
+        return Ok(Answer { status: parts.status, headers: parts.headers, body, announced });
     }
     Err(TransportError::new(TransportErrorKind::Decode, format!("more than {MAX_REDIRECTS} redirects")))
 }
@@ -177,7 +195,7 @@ impl AttemptFailure {
 
     pub(crate) fn refusal(&self) -> Option<Refusal<'_>> {
         match self {
-            Self::Transport(_) => None,
+            Self::Transport(_) | Self::Edge => None,
             Self::Status(response) => {
                 Some(Refusal { status: response.status.as_u16(), body: &response.body })
             }
@@ -187,7 +205,12 @@ impl AttemptFailure {
     pub(crate) fn evidence(&self, request: &ApiRequest) -> Evidence {
         let evidence = Evidence { retry_conflict: request.retry_conflict, ..Evidence::default() };
         match self {
-            Self::Transport(error) => Evidence { transport: Some(error.kind()), ..evidence },
+            Self::Transport(error) => Evidence {
+                transport: Some(error.kind()),
+                should_retry: error.is_permanent().then_some(false),
+                ..evidence
+            },
+            Self::Edge => Evidence { edge: true, ..evidence },
             Self::Status(response) => Evidence {
                 status: Some(response.status.as_u16()),
                 category: body_category(&response.body),
@@ -204,6 +227,7 @@ impl AttemptFailure {
     pub(crate) fn delivery(&self) -> Delivery {
         match self {
             Self::Transport(error) if error.kind() == TransportErrorKind::Connect => Delivery::NeverSent,
+            Self::Edge => Delivery::Rejected,
             // 501 is the one server error that says what it did: nothing.
             Self::Status(response)
                 if (response.status.is_client_error() && response.status != 408)
@@ -218,6 +242,7 @@ impl AttemptFailure {
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Transport(_) => "transport",
+            Self::Edge => "edge",
             Self::Status(_) => "status",
         }
     }
@@ -231,13 +256,14 @@ impl AttemptFailure {
             Self::Status(response) => {
                 format!("Error code: {} - {}", response.status.as_u16(), body_excerpt(&response.body))
             }
-            Self::Transport(error) => error.to_string(),
+            Self::Transport(_) | Self::Edge => self.to_string(),
         }
     }
 
     pub(crate) fn into_error(self, operation: &'static str) -> HttpError {
         match self {
             Self::Transport(error) => HttpError::transport(operation, error),
+            Self::Edge => HttpError::new(HttpErrorKind::Interrupted, operation, EDGE),
             Self::Status(response) => {
                 let RawResponse { status, body, hint, message, .. } = *response;
                 HttpError::status_error(operation, status, message, body, hint)
@@ -250,6 +276,7 @@ impl fmt::Display for AttemptFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transport(error) => error.fmt(f),
+            Self::Edge => f.write_str(EDGE),
             Self::Status(response) if response.message.is_empty() => {
                 write!(f, "HTTP {}", response.status.as_u16())
             }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
+use crate::progress::Progress;
 use crate::{TransportError, TransportErrorKind};
 
 /// A response body. Built from bytes or from a stream of pieces; read whole with [`Body::collect`] or piece by
@@ -40,6 +41,15 @@ impl Body {
     /// The transport's error where the body broke off, or a [`TransportErrorKind::Decode`] one where it is longer
     /// than `limit`.
     pub async fn collect(self, limit: usize) -> Result<Bytes, TransportError> {
+        self.collect_noting(limit, &Progress::default()).await
+    }
+
+    /// [`collect`](Self::collect), with a note of each piece that comes.
+    pub(crate) async fn collect_noting(
+        self,
+        limit: usize,
+        progress: &Progress,
+    ) -> Result<Bytes, TransportError> {
         let mut stream = match self.0 {
             Inner::Full(bytes) => return within(bytes.unwrap_or_default(), limit),
             Inner::Stream(stream) => stream,
@@ -48,6 +58,7 @@ impl Body {
         let mut rest = BytesMut::new();
         while let Some(piece) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
             let piece = piece?;
+            progress.piece(piece.len());
             if first.is_empty() && rest.is_empty() {
                 first = piece;
             } else {

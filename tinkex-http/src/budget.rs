@@ -4,10 +4,13 @@
 //! bucket refills at a steady rate. When it is empty a retry waits for its token instead of failing: a long job would
 //! rather be late than lose work, and each call's own limits still end it.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::GateKey;
 
 /// A token bucket for retries, shared by the calls to one service.
 #[derive(Debug)]
@@ -39,13 +42,38 @@ impl RetryBudget {
         Self { burst, per_second: f64::from(per_second.max(1)), bucket: Mutex::new(bucket) }
     }
 
+    /// The process-wide budget of a service and key: a second client must not double the rate of retries. Budgets that
+    /// nobody holds are forgotten once they are full again.
+    pub fn for_key(key: &GateKey) -> Arc<Self> {
+        static BUDGETS: LazyLock<Mutex<HashMap<GateKey, Arc<RetryBudget>>>> = LazyLock::new(Mutex::default);
+        let mut budgets = BUDGETS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = budgets.get(key) {
+            return Arc::clone(budget);
+        }
+        budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_full());
+        let budget = Arc::new(Self::default());
+        budgets.insert(key.clone(), Arc::clone(&budget));
+        budget
+    }
+
+    fn is_full(&self) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refill(&mut bucket);
+        bucket.tokens >= self.burst
+    }
+
+    fn refill(&self, bucket: &mut Bucket) {
+        let now = Instant::now();
+        let gained = now.saturating_duration_since(bucket.refilled).as_secs_f64() * self.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(self.burst);
+        bucket.refilled = now;
+    }
+
     /// Takes a token and says how long to wait for it; zero while the bucket is not empty.
     pub fn take(&self) -> Duration {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let gained = now.saturating_duration_since(bucket.refilled).as_secs_f64() * self.per_second;
-        bucket.tokens = (bucket.tokens + gained).min(self.burst) - 1.0;
-        bucket.refilled = now;
+        self.refill(&mut bucket);
+        bucket.tokens -= 1.0;
         Duration::try_from_secs_f64((-bucket.tokens).max(0.0) / self.per_second).unwrap_or(Duration::MAX)
     }
 

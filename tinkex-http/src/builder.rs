@@ -6,13 +6,16 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tinkex_types::InvalidInput;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::client::Inner;
 use crate::deprecation::Deprecations;
+use crate::edge::EdgeCredit;
+use crate::first_contact::FirstContact;
 use crate::retry_log::RetryLog;
 use crate::{
-    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport, WallClock,
-    headers,
+    AuthProvider, BaseUrl, GateKey, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
+    WallClock, headers,
 };
 
 /// Builds an [`HttpClient`].
@@ -22,7 +25,7 @@ pub struct HttpClientBuilder {
     auth: Arc<dyn AuthProvider>,
     headers: HeaderMap,
     policy: RetryPolicy,
-    budget: Arc<RetryBudget>,
+    budget: Option<Arc<RetryBudget>>,
     jitter: Arc<Jitter>,
     clock: WallClock,
     max_response_bytes: usize,
@@ -36,7 +39,7 @@ impl HttpClientBuilder {
             auth: Arc::new(NoAuth),
             headers: HeaderMap::new(),
             policy: RetryPolicy::default(),
-            budget: Arc::default(),
+            budget: None,
             jitter: Arc::default(),
             clock: WallClock::default(),
             max_response_bytes: 1 << 30,
@@ -64,10 +67,11 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Shares a retry budget with other clients.
+    /// Sets the retry budget. Default: the one that all clients of this service and key share in this process
+    /// ([`RetryBudget::for_key`]).
     #[must_use]
     pub fn budget(mut self, budget: Arc<RetryBudget>) -> Self {
-        self.budget = budget;
+        self.budget = Some(budget);
         self
     }
 
@@ -101,21 +105,26 @@ impl HttpClientBuilder {
         probe
             .parse::<http::Uri>()
             .map_err(|e| InvalidInput::new("base URL", format!("is not usable: {e}")))?;
+        let budget =
+            self.budget.unwrap_or_else(|| RetryBudget::for_key(&GateKey::of(&self.base_url, &*self.auth)));
         let mut defaults = headers::defaults();
         defaults.extend(self.headers);
         Ok(HttpClient::new(Inner {
             transport: self.transport,
             base_url: self.base_url,
+            addresses: Addresses::default(),
             auth: self.auth,
             defaults,
             policy: self.policy,
-            budget: self.budget,
+            budget,
             jitter: self.jitter,
             clock: self.clock,
             max_response_bytes: self.max_response_bytes,
             billing: BillingPause::default(),
             deprecations: Deprecations::default(),
             retry_log: RetryLog::default(),
+            edge: EdgeCredit::default(),
+            first_contact: FirstContact::default(),
         }))
     }
 }

@@ -10,13 +10,19 @@ use crate::attempt::{self, AttemptFailure};
 use crate::classify::RetryCause;
 use crate::client::Inner;
 use crate::error::{Delivery, HttpError, HttpErrorKind};
-use crate::retry_log::RetryLog;
+use crate::retry_log::{self, RetryLog};
 use crate::{ApiRequest, ApiResponse, AttemptPermit, AuthError, RetryPolicy, StopSignal, idempotency};
 
 /// A duration in seconds, without needless digits.
 pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
+
+/// A retry is worth a warning once the call has taken this long, even if it is the first.
+const LONG_CALL: Duration = Duration::from_secs(10);
+
+/// The same where the server asks for patience (429 behind a gate), which has no other limit.
+const LONG_THROTTLING: Duration = Duration::from_secs(60);
 
 /// Why a call ended between two attempts.
 pub(crate) enum CutShort {
@@ -132,7 +138,8 @@ impl<'a> Call<'a> {
             .map(|limit| format!("limit of {} s since the first failure", seconds(limit)))
     }
 
-    /// Counts a retry and tells of it: the first of a call for developers, later ones as warnings, thinned out.
+    /// Counts a retry and tells of it: the first of a call for developers, unless the call has taken long already; later
+    /// ones as warnings, thinned out. Billing pauses have a line of their own.
     pub(crate) fn announce_retry(
         &self,
         log: &RetryLog,
@@ -144,11 +151,22 @@ impl<'a> Call<'a> {
         metrics::counter!("tinkex_http_retries_total", "operation" => operation, "cause" => cause.label())
             .increment(1);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.elapsed();
+        let (long, interval) = match cause {
+            RetryCause::Billing => (Duration::MAX, retry_log::INTERVAL),
+            RetryCause::Throttled => (LONG_THROTTLING, retry_log::THROTTLED_INTERVAL),
+            _ => (LONG_CALL, retry_log::INTERVAL),
+        };
         let (cause, attempt) = (cause.label(), self.sent);
-        if self.counted <= 1 {
+        if self.counted <= 1 && elapsed < long {
             tracing::debug!(operation, cause, wait_ms, attempt, "{operation}: retrying: {failure}");
-        } else if let Some(untold) = log.due(operation) {
-            let wait = wait.as_secs_f64();
+        } else if let Some(untold) = log.due(operation, interval) {
+            let plural = if attempt == 1 { "" } else { "s" };
+            // Where the gate does the waiting nobody knows yet how long that is.
+            let time = match wait.is_zero() {
+                true => format!(" in {:.0} s", elapsed.as_secs_f64()),
+                false => format!(", next in {:.1} s", wait.as_secs_f64()),
+            };
             let others = if untold == 0 {
                 String::new()
             } else {
@@ -159,7 +177,7 @@ impl<'a> Call<'a> {
                 cause,
                 wait_ms,
                 attempt,
-                "{operation}: still retrying after {attempt} attempts, next in {wait:.1} s: {failure}{others}"
+                "{operation}: still retrying after {attempt} attempt{plural}{time}: {failure}{others}"
             );
         }
     }

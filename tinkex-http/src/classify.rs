@@ -11,6 +11,8 @@ pub struct Evidence {
     pub status: Option<u16>,
     /// The transport's failure, where none came.
     pub transport: Option<TransportErrorKind>,
+    /// Whether something in front of the service turned the request down (PROTOCOL 7.3); then there is no status.
+    pub edge: bool,
     /// The category that the body itself names; never an inferred one.
     pub category: Option<ErrorCategory>,
     /// The header `x-should-retry`, where it is exactly `true` or `false`.
@@ -37,6 +39,8 @@ pub enum RetryCause {
     Connect,
     /// The connection broke.
     Interrupted,
+    /// Something in front of the service turned the request down.
+    Edge,
     /// The server's `x-should-retry: true`, or a body category, on any other status.
     Asked,
 }
@@ -52,6 +56,7 @@ impl RetryCause {
             Self::Server => "server",
             Self::Connect => "connect",
             Self::Interrupted => "interrupted",
+            Self::Edge => "edge",
             Self::Asked => "asked",
         }
     }
@@ -73,13 +78,16 @@ pub enum Verdict {
 /// 1. 2xx is a success, whatever headers say (F-13).
 /// 2. `x-should-retry` wins over everything else.
 /// 3. A category in the body: `user` is final, `server` and `unknown` are retried.
-/// 4. 408, 409, 429 and 5xx but 501 are retried, as are transport failures other than undecodable bytes.
+/// 4. 408, 409, 429 and 5xx but 501 are retried, as are rejections by the edge and transport failures other than
+///    undecodable bytes.
 /// 5. 402 is waited out, as a billing pause.
 /// 6. Everything else is final.
 pub fn decide(evidence: &Evidence) -> Verdict {
     let Some(status) = evidence.status else {
         return match (evidence.should_retry, evidence.transport) {
-            (Some(false), _) | (_, Some(TransportErrorKind::Decode)) | (_, None) => Verdict::Fail,
+            (Some(false), _) | (_, Some(TransportErrorKind::Decode)) => Verdict::Fail,
+            (_, None) if evidence.edge => Verdict::Retry(RetryCause::Edge),
+            (_, None) => Verdict::Fail,
             (_, Some(TransportErrorKind::Connect)) => Verdict::Retry(RetryCause::Connect),
             (_, Some(TransportErrorKind::Timeout)) => Verdict::Retry(RetryCause::Timeout),
             (_, Some(TransportErrorKind::Interrupted | TransportErrorKind::Other)) => {

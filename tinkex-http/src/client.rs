@@ -1,7 +1,7 @@
 //! The pipeline: the one place where calls are made and repeated.
 //!
 //! encode → [retry loop: stop? → gate → credential → headers → attempt span → one deadline over connecting, headers,
-//! redirects and body → transport → decompress → classify → budget and backoff] → decode. The order is a
+//! redirects and body → transport → decompress → edge rejections → classify → budget and backoff] → decode. The order is a
 //! contract: nothing above this loop repeats a call, and nothing below it does.
 
 use std::fmt;
@@ -10,14 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 
+use crate::addresses::Addresses;
 use crate::billing::BillingPause;
 use crate::call::{Call, seconds};
 use crate::classify::{RetryCause, Verdict, decide};
 use crate::deprecation::Deprecations;
-use crate::error::{HttpError, HttpErrorKind};
+use crate::edge::EdgeCredit;
+use crate::error::{Delivery, HttpError};
+use crate::first_contact::FirstContact;
 use crate::replay;
 use crate::retry_log::RetryLog;
 use crate::{
@@ -33,6 +35,7 @@ pub struct HttpClient(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) transport: SharedTransport,
     pub(crate) base_url: BaseUrl,
+    pub(crate) addresses: Addresses,
     pub(crate) auth: Arc<dyn AuthProvider>,
     pub(crate) defaults: HeaderMap,
     pub(crate) clock: WallClock,
@@ -43,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) billing: BillingPause,
     pub(crate) deprecations: Deprecations,
     pub(crate) retry_log: RetryLog,
+    pub(crate) edge: EdgeCredit,
+    pub(crate) first_contact: FirstContact,
 }
 
 /// Completes when the caller no longer wants the answer.
@@ -76,6 +81,9 @@ impl HttpClient {
             billing: BillingPause::default(),
             deprecations: Deprecations::default(),
             retry_log: RetryLog::default(),
+            edge: EdgeCredit::default(),
+            first_contact: FirstContact::default(),
+            addresses: Addresses::default(),
         })
     }
 
@@ -86,8 +94,7 @@ impl HttpClient {
 
     /// The key under which calls of this client share gates with others.
     pub fn gate_key(&self) -> GateKey {
-        use secrecy::ExposeSecret;
-        GateKey::new(&self.0.base_url, self.0.auth.identity().expose_secret().as_bytes())
+        GateKey::of(&self.0.base_url, &*self.0.auth)
     }
 
     /// Makes the call, repeating it as its policy says.
@@ -121,7 +128,7 @@ impl HttpClient {
     ) -> Result<ApiResponse, HttpError> {
         let inner = &*self.0;
         let policy = request.policy.as_ref().unwrap_or(&inner.policy);
-        let uri = request_uri(&inner.base_url, request)?;
+        let uri = inner.addresses.of(&inner.base_url, request)?;
         let mut call = Call::new(request);
         loop {
             let (permit, credential) = match call.admission(inner, &mut stop).await {
@@ -133,11 +140,17 @@ impl HttpClient {
                 Err(cut) => return call.cut_short(cut),
             };
             call.sent = call.sent.saturating_add(1);
-            let failure = match outcome {
-                Ok(response) => return Ok(call.finish("ok", response)),
+            let failure = match inner.edge.judge(request.class, &inner.transport, outcome) {
+                Ok(response) => {
+                    inner.first_contact.made();
+                    return Ok(call.finish("ok", response));
+                }
                 Err(failure) => failure,
             };
             call.delivery = call.delivery.max(failure.delivery());
+            if failure.delivery() != Delivery::NeverSent {
+                inner.first_contact.made();
+            }
             let overruled = match (&request.gate, failure.refusal()) {
                 (Some(gate), Some(refusal)) => gate.refused(&refusal) == Ruling::Final,
                 _ => false,
@@ -183,6 +196,9 @@ impl HttpClient {
                 let limit = call.deadline_text();
                 return call.fail(failure, limit);
             }
+            if cause == RetryCause::Connect {
+                inner.first_contact.missing(inner.base_url.host(), request.operation, &failure);
+            }
             call.announce_retry(&inner.retry_log, cause, &failure, wait);
             call.last = Some(failure);
             if !wait.is_zero()
@@ -195,14 +211,6 @@ impl HttpClient {
             }
         }
     }
-}
-
-/// The address of a request. A path that makes no URI is the caller's mistake and is found before anything is sent.
-fn request_uri(base_url: &BaseUrl, request: &ApiRequest) -> Result<Uri, HttpError> {
-    Uri::from_maybe_shared(Bytes::from(base_url.join(&request.path))).map_err(|e| {
-        HttpError::new(HttpErrorKind::InvalidRequest, request.operation, format!("the path is unusable: {e}"))
-            .with_source(e)
-    })
 }
 
 impl fmt::Debug for HttpClient {

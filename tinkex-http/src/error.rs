@@ -60,6 +60,7 @@ struct Inner {
     elapsed: Duration,
     limit: Option<String>,
     delivery: Delivery,
+    permanent: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -82,6 +83,7 @@ impl HttpError {
             elapsed: Duration::ZERO,
             limit: None,
             delivery: Delivery::NeverSent,
+            permanent: false,
             source: None,
         }))
     }
@@ -93,7 +95,9 @@ impl HttpError {
             TransportErrorKind::Decode => HttpErrorKind::Decode,
             TransportErrorKind::Interrupted | TransportErrorKind::Other => HttpErrorKind::Interrupted,
         };
-        Self::new(kind, operation, error.to_string()).with_source(error)
+        let mut out = Self::new(kind, operation, error.to_string());
+        out.0.permanent = error.is_permanent();
+        out.with_source(error)
     }
 
     pub(crate) fn status_error(
@@ -140,6 +144,11 @@ impl HttpError {
     }
 
     pub(crate) fn gave_up(mut self, limit: Option<String>) -> Self {
+        if limit.is_some() && self.0.kind == HttpErrorKind::Connect {
+            self.0
+                .message
+                .push_str("; check the base URL, the network and the proxy (HTTPS_PROXY, NO_PROXY)");
+        }
         self.0.limit = limit;
         self
     }
@@ -187,6 +196,12 @@ impl HttpError {
     /// The limit that ended the call, where one did: of retries, of time, of a billing pause, or the deadline.
     pub fn limit(&self) -> Option<&str> {
         self.0.limit.as_deref()
+    }
+
+    /// Whether no connection was made for a reason that does not pass by itself, such as a certificate that is not
+    /// trusted. Not worth a retry.
+    pub fn is_permanent(&self) -> bool {
+        self.0.permanent
     }
 
     /// How far the call got.

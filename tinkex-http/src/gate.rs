@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use crate::BaseUrl;
+use crate::{AuthProvider, BaseUrl};
 
 /// Asked before every attempt of a call that carries one; told of every 429.
 ///
@@ -111,6 +112,13 @@ impl GateKey {
             service: base_url.as_str().to_owned(),
             credential: [HASHERS[0].hash_one(credential), HASHERS[1].hash_one(credential)],
         }
+    }
+}
+
+impl GateKey {
+    /// The key for a service and whoever a provider speaks for.
+    pub(crate) fn of(base_url: &BaseUrl, auth: &dyn AuthProvider) -> Self {
+        Self::new(base_url, auth.identity().expose_secret().as_bytes())
     }
 }
 

@@ -59,10 +59,20 @@ pub(crate) fn for_attempt(
     if let Some(key) = idempotency_key {
         headers.insert(IDEMPOTENCY_KEY, key.clone());
     }
-    headers.insert(RETRY_COUNT, HeaderValue::from(retries));
-    headers.insert(READ_TIMEOUT, HeaderValue::from(request.timeout.as_secs().max(1)));
+    headers.insert(RETRY_COUNT, number(retries.into()));
+    headers.insert(READ_TIMEOUT, number(request.timeout.as_secs().max(1)));
     if let Some(credential) = credential {
         headers.insert(API_KEY, credential);
     }
     headers
+}
+
+/// A number as a header value, without an allocation for those that nearly every request carries.
+fn number(number: u64) -> HeaderValue {
+    match number {
+        0 => HeaderValue::from_static("0"),
+        45 => HeaderValue::from_static("45"),
+        60 => HeaderValue::from_static("60"),
+        _ => HeaderValue::from(number),
+    }
 }

@@ -1,24 +1,24 @@
 //! Idempotency keys (PROTOCOL 5.1).
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 /// A fresh key: `tinkex-retry-` and a random version 4 UUID. Never from the seedable generator, since two processes
 /// with the same seed must not share keys.
 pub(crate) fn fresh_key() -> HeaderValue {
-    let random = fastrand::u128(..);
-    let version = (random & !(0xf << 76)) | (0x4 << 76);
-    let uuid = (version & !(0b11 << 62)) | (0b10 << 62);
-    let text = format!(
-        "tinkex-retry-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        uuid >> 96,
-        (uuid >> 80) & 0xffff,
-        (uuid >> 64) & 0xffff,
-        (uuid >> 48) & 0xffff,
-        uuid & 0xffff_ffff_ffff
-    );
+    // The zeros are to be drawn. The version and the variant are not; of the variant two bits are.
+    let mut text = *b"tinkex-retry-00000000-0000-4000-8000-000000000000";
+    let mut random = fastrand::u128(..);
+    for letter in &mut text["tinkex-retry-".len()..] {
+        let digits = match letter {
+            b'0' => b"0123456789abcdef",
+            b'8' => b"89ab89ab89ab89ab",
+            _ => continue,
+        };
+        *letter = digits[(random & 0xf) as usize];
+        random >>= 4;
+    }
     // Hex digits and dashes are always a header value.
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("tinkex-retry"))
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("tinkex-retry"))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod addresses;
 mod attempt;
 mod auth;
 mod backoff;
@@ -44,12 +45,15 @@ mod classify;
 mod client;
 mod content_encoding;
 mod deprecation;
+mod edge;
 mod error;
+mod first_contact;
 mod gate;
 mod headers;
 mod idempotency;
 mod jitter;
 mod policy;
+mod progress;
 mod redact;
 mod replay;
 mod request;
@@ -86,7 +90,7 @@ pub use policy::RetryPolicy;
 pub use redact::shown_headers;
 pub use request::ApiRequest;
 #[cfg(feature = "reqwest")]
-pub use reqwest_transport::ReqwestTransport;
+pub use reqwest_transport::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 pub use response::ApiResponse;
 pub use retry_after::{LONGEST_HINT, retry_after};
 #[cfg(feature = "tower")]

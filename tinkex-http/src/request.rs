@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use tinkex_types::InvalidInput;
 
@@ -19,7 +19,8 @@ pub struct ApiRequest {
     pub(crate) method: Method,
     pub(crate) path: Cow<'static, str>,
     pub(crate) operation: &'static str,
-    pub(crate) headers: HeaderMap,
+    /// In the order they were added; of two with the same name the later one counts.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Bytes,
     pub(crate) content_type: Option<HeaderValue>,
     pub(crate) accept: HeaderValue,
@@ -41,7 +42,8 @@ impl ApiRequest {
             method,
             path,
             operation,
-            headers: HeaderMap::new(),
+            // What a poll adds.
+            headers: Vec::with_capacity(6),
             body: Bytes::new(),
             content_type: None,
             accept: Self::JSON,
@@ -70,20 +72,7 @@ impl ApiRequest {
         path: impl Into<Cow<'static, str>>,
         body: &impl Serialize,
     ) -> Result<Self, InvalidInput> {
-        Self::post_json_with_room(operation, path, body, 128)
-    }
-
-    /// [`post_json`](Self::post_json), for a body of about `room` bytes: a good guess saves copies while it is written.
-    ///
-    /// # Errors
-    /// As [`post_json`](Self::post_json).
-    pub fn post_json_with_room(
-        operation: &'static str,
-        path: impl Into<Cow<'static, str>>,
-        body: &impl Serialize,
-        room: usize,
-    ) -> Result<Self, InvalidInput> {
-        let mut text = Vec::with_capacity(room);
+        let mut text = Vec::with_capacity(128);
         serde_json::to_writer(&mut text, body)
             .map_err(|e| InvalidInput::new("request body", format!("cannot be written as JSON: {e}")))?;
         Ok(Self::post_bytes(operation, path, text, Self::JSON))
@@ -103,7 +92,7 @@ impl ApiRequest {
     /// Adds a header; it wins over the client's own.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

@@ -1,34 +1,51 @@
 //! The ready-made transport, over `reqwest`.
 
-use std::error::Error as StdError;
-use std::time::Duration;
+mod builder;
+mod connections;
+mod failure;
+mod parsed_urls;
+mod settings;
+#[cfg(feature = "rustls")]
+mod trust;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tinkex_types::InvalidInput;
 
-use crate::{Body, CallClass, Transport, TransportError, TransportErrorKind};
+pub use builder::ReqwestTransportBuilder;
+use connections::{Connections, Held};
+use parsed_urls::ParsedUrls;
+pub use settings::HttpVersionPolicy;
 
-/// Sends requests with `reqwest`. Each [`CallClass`] has connections of its own, so that neither long polls nor
-/// uploads can hold up a heartbeat. It speaks HTTP/1.1: over HTTP/2 all calls of a class would share one connection
-/// and its limit of streams, and thousands of long polls would queue for it. Redirects, retries, time-outs and decompression are left to the pipeline.
-#[derive(Clone, Debug)]
-pub struct ReqwestTransport {
-    clients: [reqwest::Client; CallClass::ALL.len()],
+use crate::{Body, CallClass, Transport, TransportError};
+
+/// Sends requests with `reqwest`. A cheap clone; clones share their connections.
+///
+/// Each [`CallClass`] has connections of its own, so that neither long polls nor uploads can hold up a heartbeat.
+/// HTTP/2 is taken where the server offers it (ALPN), else HTTP/1.1. Over HTTP/2 a class has as many connections as its
+/// calls need, at most 50 calls on each, and large bodies travel on connections of their own (PROTOCOL 8): thousands of
+/// long polls must not queue for the streams of one connection. Redirects, retries, time-outs and decompression are left
+/// to the pipeline.
+#[derive(Clone)]
+pub struct ReqwestTransport(Arc<Inner>);
+
+struct Inner {
+    connections: Connections,
+    urls: ParsedUrls,
 }
 
 impl ReqwestTransport {
-    /// Time to make a connection before the attempt counts as never sent (PROTOCOL 7.1).
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-    /// Idle connections kept per class. Each holds a file descriptor, so a fan-out must not leave thousands behind.
-    const MAX_IDLE: usize = 64;
-
     /// File descriptors left to idle connections, to heartbeats and to the rest of the program.
     const RESERVED_FILES: u64 = 256;
 
-    /// How many calls the process may have in flight at once before it runs out of file descriptors: its limit of open
-    /// files (`ulimit -n`) less 256, but at least half of it. None where the system has no such limit. Calls beyond it
-    /// would fail to connect, heartbeats among them, so whoever starts thousands of calls should not exceed it.
+    /// How many connections the process may have at once before it runs out of file descriptors: its limit of open
+    /// files (`ulimit -n`) less 256, but at least half of it. None where the system has no such limit. Over HTTP/1.1
+    /// each call in flight has a connection, so whoever starts thousands of calls should not exceed it: calls beyond it
+    /// would fail to connect, heartbeats among them. Over HTTP/2 ([`multiplexes`](Self::multiplexes)) it is no bound.
     pub fn capacity() -> Option<usize> {
         #[cfg(unix)]
         let limit = rlimit::Resource::NOFILE.get_soft().ok();
@@ -40,19 +57,20 @@ impl ReqwestTransport {
     /// A transport with the platform's certificate roots and the proxies of the environment.
     ///
     /// # Errors
-    /// Where TLS cannot be set up.
+    /// As [`ReqwestTransportBuilder::build`].
     pub fn new() -> Result<Self, InvalidInput> {
-        let client = || {
-            reqwest::Client::builder()
-                .connect_timeout(Self::CONNECT_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .pool_max_idle_per_host(Self::MAX_IDLE)
-                .tcp_nodelay(true)
-                .build()
-                .map_err(|e| InvalidInput::new("transport", format!("cannot be set up: {e}")))
-        };
-        Ok(Self { clients: [client()?, client()?, client()?, client()?] })
+        Self::builder().build()
+    }
+
+    /// A transport made to measure.
+    pub fn builder() -> ReqwestTransportBuilder {
+        ReqwestTransportBuilder::default()
+    }
+
+    /// Whether calls share connections: an answer has come over HTTP/2, or nothing else is spoken. False before the
+    /// first answer.
+    pub fn multiplexes(&self) -> bool {
+        self.0.connections.multiplexes()
     }
 }
 
@@ -64,21 +82,54 @@ fn room_for_calls(open_files: u64) -> Option<usize> {
 
 impl Transport for ReqwestTransport {
     async fn call(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
+        let Inner { connections, urls } = &*self.0;
         let class = request.extensions().get::<CallClass>().copied().unwrap_or_default();
-        let request = reqwest::Request::try_from(request)
-            .map_err(|e| failure(e, TransportErrorKind::Decode, "the request cannot be sent"))?;
-        let response = self.clients[class.index()].execute(request).await.map_err(classify)?;
+        let (head, body) = request.into_parts();
+        let url = urls.parse(&head.uri).map_err(failure::of_url)?;
+        let place = connections.place(class, &head.uri, body.len());
+        let mut outgoing = reqwest::Request::new(head.method, url);
+        *outgoing.headers_mut() = head.headers;
+        *outgoing.body_mut() = Some(body.into());
+        let mut response = match place.client.execute(outgoing).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.is_connect() {
+                    connections.unreachable(&place, &head.uri);
+                }
+                return Err(failure::of(error, connections.connect_timeout()));
+            }
+        };
+        connections.answered(&place, &head.uri, response.version());
         let mut out = http::Response::new(Body::empty());
         *out.status_mut() = response.status();
         *out.version_mut() = response.version();
-        *out.headers_mut() = response.headers().clone();
-        *out.body_mut() = Body::stream(Pieces(response.bytes_stream()));
+        *out.headers_mut() = std::mem::take(response.headers_mut());
+        let pieces = response.bytes_stream();
+        *out.body_mut() = Body::stream(Pieces {
+            pieces,
+            connect_timeout: connections.connect_timeout(),
+            _held: place.held,
+        });
         Ok(out)
+    }
+
+    fn renew(&self, class: CallClass) {
+        self.0.connections.renew(class);
     }
 }
 
-/// The body's stream, with errors translated.
-struct Pieces<S>(S);
+impl fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestTransport").field("multiplexes", &self.multiplexes()).finish_non_exhaustive()
+    }
+}
+
+/// The body's stream, with errors translated. The call's place on its connection is held until it is dropped.
+struct Pieces<S> {
+    pieces: S,
+    connect_timeout: std::time::Duration,
+    _held: Option<Held>,
+}
 
 impl<S> futures_core::Stream for Pieces<S>
 where
@@ -86,53 +137,10 @@ where
 {
     type Item = Result<Bytes, TransportError>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let piece = std::pin::Pin::new(&mut self.0).poll_next(cx);
-        piece.map(|piece| piece.map(|piece| piece.map_err(classify)))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = Pin::new(&mut self.pieces).poll_next(cx);
+        piece.map(|piece| piece.map(|piece| piece.map_err(|e| failure::of(e, self.connect_timeout))))
     }
-}
-
-fn classify(error: reqwest::Error) -> TransportError {
-    if error.is_connect() {
-        let address = address(&error).unwrap_or_else(|| "the server".to_owned());
-        return failure(error, TransportErrorKind::Connect, &format!("cannot connect to {address}"));
-    }
-    if error.is_timeout() {
-        return failure(error, TransportErrorKind::Timeout, "the connection timed out");
-    }
-    let not_http =
-        causes(&error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse));
-    if not_http {
-        return failure(error, TransportErrorKind::Decode, "the server's answer is not HTTP");
-    }
-    failure(error, TransportErrorKind::Interrupted, "the connection broke before the response was complete")
-}
-
-/// Host and port that the request was for; nothing else of its URL.
-fn address(error: &reqwest::Error) -> Option<String> {
-    let url = error.url()?;
-    let host = url.host_str()?;
-    Some(url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    std::iter::from_fn(move || {
-        let current = next?;
-        next = current.source();
-        Some(current)
-    })
-}
-
-/// The innermost cause makes the message: "connection refused" helps, "error sending request" does not. So the error has
-/// no source: whoever prints the whole chain shall not read it twice.
-fn failure(error: reqwest::Error, kind: TransportErrorKind, what: &str) -> TransportError {
-    let error = error.without_url();
-    let root = causes(&error).last().map(ToString::to_string).unwrap_or_default();
-    TransportError::new(kind, format!("{what}: {root}"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Body, TransportError};
+use crate::{Body, CallClass, TransportError};
 
 /// Sends one HTTP request. Implementers write an ordinary `async fn`.
 ///
@@ -24,22 +24,35 @@ use crate::{Body, TransportError};
 /// * It must not decompress bodies unless it also removes `Content-Encoding`.
 pub trait Transport: Send + Sync + 'static {
     /// Performs the exchange. The call class, where the transport wants to keep classes on connections of their
-    /// own, is in the request's extensions as a [`CallClass`](crate::CallClass).
+    /// own, is in the request's extensions as a [`CallClass`].
     fn call(
         &self,
         request: http::Request<Bytes>,
     ) -> impl Future<Output = Result<http::Response<Body>, TransportError>> + Send;
+
+    /// Something in front of the service turned a connection of this class down (PROTOCOL 7.3): further calls of the
+    /// class should go over fresh connections; calls in flight finish on theirs. The default does nothing, which is
+    /// right where connections are not kept.
+    fn renew(&self, class: CallClass) {
+        let _ = class;
+    }
 }
 
 type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, TransportError>> + Send + 'a>>;
 
 trait ErasedTransport: Send + Sync {
     fn call_boxed(&self, request: http::Request<Bytes>) -> CallFuture<'_>;
+
+    fn renew_erased(&self, class: CallClass);
 }
 
 impl<T: Transport> ErasedTransport for T {
     fn call_boxed(&self, request: http::Request<Bytes>) -> CallFuture<'_> {
         Box::pin(self.call(request))
+    }
+
+    fn renew_erased(&self, class: CallClass) {
+        self.renew(class);
     }
 }
 
@@ -57,6 +70,10 @@ impl SharedTransport {
 impl Transport for SharedTransport {
     async fn call(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, TransportError> {
         self.0.call_boxed(request).await
+    }
+
+    fn renew(&self, class: CallClass) {
+        self.0.renew_erased(class);
     }
 }
 

@@ -7,7 +7,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportErrorKind {
-    /// No connection was made (refused, DNS, TLS): the request was **never sent**. Always retried.
+    /// No connection was made (refused, DNS, TLS): the request was **never sent**. Retried, unless the error is
+    /// [permanent](TransportError::is_permanent).
     Connect,
     /// Time ran out. The request may have been processed. Retried, since every call carries an idempotency key.
     Timeout,
@@ -23,13 +24,14 @@ pub enum TransportErrorKind {
 pub struct TransportError {
     kind: TransportErrorKind,
     message: String,
+    permanent: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl TransportError {
     /// An error with a message and no cause.
     pub fn new(kind: TransportErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), permanent: false, source: None }
     }
 
     /// Adds the cause, kept for [`source`](StdError::source) and left out of `Display`.
@@ -37,6 +39,19 @@ impl TransportError {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Marks a failure that another attempt would meet again, such as a certificate that is not trusted: the call is
+    /// not retried, whatever the kind.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.permanent = true;
+        self
+    }
+
+    /// Whether another attempt would meet the same.
+    pub fn is_permanent(&self) -> bool {
+        self.permanent
     }
 
     /// What the failure means for a retry.
@@ -56,6 +71,7 @@ impl fmt::Debug for TransportError {
         f.debug_struct("TransportError")
             .field("kind", &self.kind)
             .field("message", &self.message)
+            .field("permanent", &self.permanent)
             .field("source", &self.source)
             .finish()
     }

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tinkex_testkit::service::{Dialect, Service, ServiceOptions};
@@ -13,12 +14,13 @@ use tinkex_testkit::{Behaviour, FakeServer};
 
 const USAGE: &str = "\
 usage: tinkex-testkit serve [--port N] [--dialect production|skyrl|tuft|hatchery] [--seed N]
-                            [--config KEY=VALUE]... [--control]
+                            [--config KEY=VALUE]... [--tokens SECONDS] [--control]
 
   --port N            the port on 127.0.0.1; 0, the default, takes a free one
   --dialect NAME      which server to be like; production is the default
   --seed N            the seed of everything random
   --config KEY=VALUE  a client flag; VALUE is JSON, or else text; may be repeated
+  --tokens SECONDS    take only tokens of this life, which clients get for their key, and tell them so
   --control           open the /control/ routes, over which other programs script the server";
 
 /// What the command line asks for.
@@ -29,6 +31,7 @@ struct Serve {
     dialect: Option<String>,
     seed: u64,
     config: Map<String, Value>,
+    tokens: Option<u64>,
     control: bool,
 }
 
@@ -49,6 +52,7 @@ impl Serve {
                 "--help" | "-h" => serve.help = true,
                 "--dialect" => serve.dialect = Some(value()?),
                 "--port" => serve.port = number(&flag, &value()?)?,
+                "--tokens" => serve.tokens = Some(number(&flag, &value()?)?),
                 "--seed" => serve.seed = number(&flag, &value()?)?,
                 "--config" => {
                     let pair = value()?;
@@ -73,8 +77,14 @@ fn service(serve: &Serve) -> Result<Service, String> {
     let dialect = Dialect::named(name)
         .ok_or_else(|| format!("unknown dialect {name:?}; known are production, skyrl, tuft and hatchery"))?;
     let service = Service::with_options(ServiceOptions { seed: serve.seed, ..ServiceOptions::of(dialect) });
-    if !serve.config.is_empty() {
-        let config = Value::Object(serve.config.clone());
+    let mut config = serve.config.clone();
+    if let Some(lifetime) = serve.tokens {
+        service.set_token_lifetime(Duration::from_secs(lifetime));
+        service.demand_tokens(true);
+        config.insert("pjwt_auth_enabled".to_owned(), Value::Bool(true));
+    }
+    if !config.is_empty() {
+        let config = Value::Object(config);
         let reply = service.control("config", &config).ok_or("this server has no configuration")?;
         if !reply.status.is_success() {
             return Err(format!("--config: {}", String::from_utf8_lossy(&reply.body)));

@@ -59,6 +59,7 @@ mod sparse;
 mod telemetry;
 mod tensor;
 mod tinker_path;
+mod token_text;
 mod tokenizer;
 mod tokens;
 mod weights;

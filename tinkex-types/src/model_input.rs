@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AudioChunk, Chunk, ImageAssetPointerChunk, ImageChunk, InvalidInput, Tokenizer, TokenizerError, Tokens,
+    token_text,
 };
 
 /// What a model reads: chunks of text, images and audio, in order. Cloning shares the buffers.
@@ -78,6 +79,26 @@ impl ModelInput {
                 _ => &[],
             })
             .copied()
+    }
+
+    /// Writes what `Serialize` says as JSON, with the tokens of text chunks by the faster writer.
+    pub(crate) fn write_json(&self, text: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        text.extend_from_slice(b"{\"chunks\":[");
+        for (n, chunk) in self.chunks.iter().enumerate() {
+            if n > 0 {
+                text.push(b',');
+            }
+            match chunk {
+                Chunk::EncodedText { tokens } => {
+                    text.extend_from_slice(b"{\"type\":\"encoded_text\",\"tokens\":");
+                    token_text::write(text, tokens);
+                    text.push(b'}');
+                }
+                other => serde_json::to_writer(&mut *text, other)?,
+            }
+        }
+        text.extend_from_slice(b"]}");
+        Ok(())
     }
 
     /// Checks what can be known of the chunks before sending; `field` is what errors call the input.

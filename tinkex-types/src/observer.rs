@@ -61,7 +61,7 @@ impl QueueStateChange {
             reason: None,
             client,
             client_id: client_id.into(),
-            request_id: Arc::from(""),
+            request_id: Arc::default(),
             request_type: RequestType::Sample,
             transition: true,
         }

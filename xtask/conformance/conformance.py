@@ -27,6 +27,7 @@ import checks_weights  # noqa: F401  isort: skip
 import checks_training_trouble  # noqa: F401  isort: skip
 import checks_agreement  # noqa: F401  isort: skip
 import checks_background  # noqa: F401  isort: skip
+import checks_tokens  # noqa: F401  isort: skip
 
 # The whole run, in seconds. A blocked interpreter is ended with a traceback of every thread.
 WHOLE_RUN = 120

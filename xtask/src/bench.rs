@@ -1,26 +1,30 @@
-//! `cargo xtask bench`: what the client costs, in release mode, side by side with a yardstick in the same run.
+//! `cargo xtask bench`: what the client costs, in release mode, beside a bare HTTP loop and the official Python SDK.
+//!
+//! The work is done by the member `tinkex-bench`; this command builds it and tells it where things are.
 
-use crate::command_line::Benchmark;
+use std::ffi::OsString;
+
+use crate::conformance::python;
 use crate::process;
-use crate::test::CLIENT_FEATURES;
 use crate::workspace::Workspace;
 
-/// Runs a benchmark with the user's arguments.
+/// Where a run of everything leaves its report, below the root.
+const REPORT: &str = "docs/benchmarks";
+
+/// Runs one part, or all of them, with the user's arguments.
 ///
 /// # Errors
 ///
 /// When the program does not build or does not exit with success.
-pub(crate) fn run(workspace: &Workspace, benchmark: Benchmark, extra: &[String]) -> Result<(), String> {
-    let mut arguments = vec!["run", "--release", "--locked"];
-    match benchmark {
-        Benchmark::Sampling => {
-            arguments.extend(["-p", "tinkex-client", "--example", "bench_sampling"]);
-            arguments.extend(["--no-default-features", "--features", CLIENT_FEATURES]);
-        }
-        Benchmark::Wire => arguments.extend(["-p", "tinkex-types", "--example", "bench_wire"]),
+pub(crate) fn run(workspace: &Workspace, part: Option<&str>, extra: &[String]) -> Result<(), String> {
+    let mut command = workspace.cargo(&["run", "--release", "--locked", "-p", "tinkex-bench", "--"]);
+    command.args(part);
+    command.arg("--python").arg(python::interpreter(&workspace.target_dir()));
+    // A part alone, and a run that proves nothing, must not replace the report.
+    if part.is_none() && !extra.iter().any(|word| word == "--smoke") {
+        command.args([OsString::from("--out"), workspace.root().join(REPORT).into()]);
     }
-    arguments.push("--");
-    let mut command = workspace.cargo(&arguments);
+    // The user's own words come last, so that they win.
     command.args(extra);
     process::run(&mut command).map(|_| ())
 }

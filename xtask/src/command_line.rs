@@ -16,8 +16,9 @@ const COMMANDS: &[[&str; 2]] = &[
     ["proto [--check]", "compile the protobuf schema into checked-in code; --check only compares"],
     ["conformance", "drive the fake server with the official Python SDK and check the values"],
     [
-        "bench [sampling|wire] [-- ARGS]",
-        "in release mode: CPU per sample against a bare HTTP loop, or encoding and decoding beside memcpy",
+        "bench [PART] [-- ARGS]",
+        "in release mode, beside a bare HTTP loop and the official Python SDK; PART is sampling, inflight, wire or \
+         instructions; without one all of them, written to docs/benchmarks; ARGS are --quick, --full, --rounds N, ..",
     ],
     ["ci", "lint, test, demo and conformance, in this order, with timings"],
     ["help", "this table"],
@@ -41,20 +42,14 @@ pub(crate) enum Command {
     },
     /// Drive the fake server with the official Python SDK.
     Conformance,
-    /// Run a benchmark with these arguments.
-    Bench(Benchmark, Vec<String>),
+    /// Run a part of the benchmarks, or all of them, with these arguments.
+    Bench(Option<&'static str>, Vec<String>),
     /// Run what the continuous integration runs.
     Ci,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Benchmark {
-    /// The client's CPU per sample.
-    Sampling,
-    /// Encoding requests and decoding results.
-    Wire,
-}
+/// The parts of the benchmarks.
+const BENCHMARKS: [&str; 4] = ["sampling", "inflight", "wire", "instructions"];
 
 /// A part of the tests, selected by where a test lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +116,11 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
         },
         "conformance" if rest.is_empty() => Ok(Command::Conformance),
         "bench" => {
-            let (benchmark, rest) = match rest.split_first() {
-                Some((&"sampling", rest)) => (Benchmark::Sampling, rest),
-                Some((&"wire", rest)) => (Benchmark::Wire, rest),
-                _ => (Benchmark::Sampling, &rest[..]),
-            };
+            let part = rest.first().and_then(|word| BENCHMARKS.into_iter().find(|part| part == word));
+            let rest = if part.is_some() { &rest[1..] } else { &rest[..] };
             match rest.first() {
-                None | Some(&"--") => Ok(Command::Bench(benchmark, after_separator(rest))),
-                Some(_) => Err(unexpected(name, rest)),
+                Some(word) if !word.starts_with("--") => Err(unexpected(name, rest)),
+                _ => Ok(Command::Bench(part, after_separator(rest))),
             }
         }
         "ci" if rest.is_empty() => Ok(Command::Ci),
@@ -190,9 +182,13 @@ mod tests {
         assert_eq!(parsed("demo -- --url http://localhost:1"), Ok(Command::Demo(expected.clone())));
         assert_eq!(parsed("demo --url http://localhost:1"), Ok(Command::Demo(expected)));
         let samples = vec!["--samples".to_owned()];
-        assert_eq!(parsed("bench sampling -- --samples"), Ok(Command::Bench(Benchmark::Sampling, samples)));
-        assert_eq!(parsed("bench"), Ok(Command::Bench(Benchmark::Sampling, Vec::new())));
-        assert_eq!(parsed("bench wire"), Ok(Command::Bench(Benchmark::Wire, Vec::new())));
+        assert_eq!(
+            parsed("bench sampling -- --samples"),
+            Ok(Command::Bench(Some("sampling"), samples.clone()))
+        );
+        assert_eq!(parsed("bench --samples"), Ok(Command::Bench(None, samples)));
+        assert_eq!(parsed("bench"), Ok(Command::Bench(None, Vec::new())));
+        assert_eq!(parsed("bench wire"), Ok(Command::Bench(Some("wire"), Vec::new())));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! example `training_reference` and compares what both clients train to. The server never outlives the command.
 
 mod program;
-mod python;
+pub(crate) mod python;
 mod server;
 
 use std::process::{Child, Command, Stdio};

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             Command::Lint => lint::run(&workspace),
             Command::Proto { check } => proto::run(&workspace, check),
             Command::Conformance => conformance::run(&workspace),
-            Command::Bench(benchmark, extra) => bench::run(&workspace, benchmark, &extra),
+            Command::Bench(part, extra) => bench::run(&workspace, part, &extra),
             Command::Ci => ci::run(&workspace),
         }
     });

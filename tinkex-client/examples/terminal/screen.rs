@@ -3,6 +3,8 @@
 use std::io;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tinkex_client::environment;
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 
@@ -11,11 +13,11 @@ use tracing_subscriber::fmt::format::debug_fn;
 pub(crate) struct Screen(MultiProgress);
 
 impl Screen {
-    /// Takes over the terminal, and shows warnings of the SDK as they come.
+    /// Takes over the terminal, and shows the SDK's log as it comes: warnings, or more where `TINKER_LOG` asks for it.
     pub(crate) fn install() -> Self {
         let screen = Self(MultiProgress::new());
         let log = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
+            .with_max_level(environment::log_level().unwrap_or(Level::WARN))
             .with_writer(screen.clone())
             .without_time()
             .with_target(false)

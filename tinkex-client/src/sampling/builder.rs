@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 
 use super::client::{Sampler, SamplingClient};
 use super::model_path::ModelPath;
+use super::progress::{PROGRESS_TIMEOUT, Progress, give_up_stuck};
 use super::sequence::SequenceIds;
 use crate::holder::{Connection, Holder};
+use crate::owned_task::OwnedTask;
 use crate::retrieve::{self, HttpRetrieveMany};
 use crate::{Error, endpoints};
 
@@ -31,6 +33,33 @@ pub(crate) struct SamplerOptions {
     pub(crate) poll_policy: Option<PollPolicy>,
     pub(crate) observers: Vec<Arc<dyn QueueStateObserver>>,
     pub(crate) record_stability_info: bool,
+    pub(crate) stuck_detection: StuckDetection,
+}
+
+/// When samples that make no progress are given up, as far as the user has a say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StuckDetection {
+    After(Duration),
+    Off,
+}
+
+impl Default for StuckDetection {
+    fn default() -> Self {
+        Self::After(PROGRESS_TIMEOUT)
+    }
+}
+
+impl SamplerOptions {
+    /// Refuses what no client can be made with.
+    pub(crate) fn check(&self) -> Result<(), InvalidInput> {
+        if self.max_in_flight == Some(0) {
+            return Err(InvalidInput::new("max_in_flight", "must be at least 1"));
+        }
+        if self.stuck_detection == StuckDetection::After(Duration::ZERO) {
+            return Err(InvalidInput::new("progress_timeout", "must be longer than nothing"));
+        }
+        Ok(())
+    }
 }
 
 /// Builds a [`SamplingClient`], from a base model or from a `tinker://` path (PROTOCOL 15.1, 15.7).
@@ -115,11 +144,28 @@ impl SamplingClientBuilder {
         self
     }
 
+    /// Sets how long no sample of this client may finish before those in progress are given up with
+    /// [`Stuck`](crate::ErrorKind::Stuck) and, where the server enables it, cancelled there. The time begins when the first
+    /// sample of an idle client has its place, and anew whenever any sample succeeds. Default two hours. A server can turn
+    /// the detection off (flag `sample_enable_stuck_detection`; PROTOCOL 7.5), but not on.
+    #[must_use]
+    pub fn progress_timeout(mut self, timeout: Duration) -> Self {
+        self.options.stuck_detection = StuckDetection::After(timeout);
+        self
+    }
+
+    /// Lets samples wait as long as the server keeps them pending, whatever else finishes.
+    #[must_use]
+    pub fn without_stuck_detection(mut self) -> Self {
+        self.options.stuck_detection = StuckDetection::Off;
+        self
+    }
+
     /// Creates the sampling session. Connects first, where the service client has not.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, text that is
-    /// not a `tinker://` path, or a limit of 0; otherwise what the server says, such as for an unknown base model.
+    /// not a `tinker://` path, a limit or a time-out of 0; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<SamplingClient, Error> {
         let base_model = self.base_model.as_deref().map(str::trim);
         if base_model.is_none() && self.model_path.is_none() {
@@ -128,9 +174,7 @@ impl SamplingClientBuilder {
         if base_model == Some("") {
             return Err(InvalidInput::new("base_model", "must not be empty").into());
         }
-        if self.options.max_in_flight == Some(0) {
-            return Err(InvalidInput::new("max_in_flight", "must be at least 1").into());
-        }
+        self.options.check()?;
         if let Some(path) = &self.model_path {
             path.check()?;
         }
@@ -180,15 +224,20 @@ impl SamplingClientBuilder {
             options.poll_policy,
             "SamplingClient.sample",
         );
-        // PROTOCOL 4.1: the session poller and sample_no_retries both lift the server's limit on samples in flight.
-        let server_limit = (!announced && !config.sample_no_retries)
+        // PROTOCOL 4.1: the session poller lifts the server's limit on samples in flight.
+        let server_limit = (!announced)
             .then(|| usize::try_from(config.sample_max_concurrent_requests).unwrap_or(usize::MAX).max(1));
-        let limit = [server_limit, options.max_in_flight].into_iter().flatten().min();
+        // Of two limits that hold for the same samples the smaller one is enough.
+        let (limit, supervised_limit) = match (options.max_in_flight, server_limit) {
+            (own, Some(servers)) if config.sample_no_retries => (own, Some(servers)),
+            (own, servers) => ([own, servers].into_iter().flatten().min(), None),
+        };
+        let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let submit_policy = options
             .retry_policy
             .or_else(|| settings.sampling_policy.clone())
             .unwrap_or_else(|| RetryPolicy::patient(PATIENCE).billing_pause(billing_pause));
-        let resubmissions = match submit_policy.is_enabled() && !config.sample_no_retries {
+        let resubmissions = match submit_policy.is_enabled() {
             true => submit_policy.max_retries.unwrap_or(RESUBMISSIONS).min(RESUBMISSIONS),
             false => 0,
         };
@@ -200,6 +249,13 @@ impl SamplingClientBuilder {
                 .map_or(billing_pause, |policy| policy.billing_pause);
             SessionPoller::new(many, holder.runtime.clone()).billing_pause(pause)
         });
+        let progress = Progress::new(Arc::clone(&sampling_session_id), Arc::clone(&holder.inflight));
+        let progress_timeout = match options.stuck_detection {
+            StuckDetection::After(timeout) if config.sample_enable_stuck_detection => Some(timeout),
+            _ => None,
+        };
+        let stuck_detection = progress_timeout
+            .map(|timeout| OwnedTask::spawn(&holder.runtime, give_up_stuck(Arc::clone(&progress), timeout)));
         SamplingClient::new(Sampler {
             session_id: Arc::clone(connection.session.id()),
             sampling_session_id,
@@ -209,7 +265,12 @@ impl SamplingClientBuilder {
             poller,
             announcements,
             observers,
-            in_flight: limit.map(|places| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))),
+            in_flight: limit.map(places),
+            supervised_in_flight: supervised_limit.map(places),
+            bypass: config.sample_no_retries,
+            progress,
+            progress_timeout,
+            _stuck_detection: stuck_detection,
             submit_policy,
             record_stability_info: options.record_stability_info,
             closed: AtomicBool::new(false),

@@ -16,10 +16,12 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::handle::SampleHandle;
 use super::lifecycle::{self, Start};
+use super::progress::Progress;
 use super::sequence::SequenceIds;
 use crate::Error;
 use crate::dispatch::SampleDispatch;
 use crate::holder::Holder;
+use crate::owned_task::OwnedTask;
 use crate::retrieve::{HttpRetrieve, HttpRetrieveMany};
 
 /// Samples from one model, or from one set of weights. A cheap clone, `Send + Sync`; clones share the sampling
@@ -45,12 +47,29 @@ pub(crate) struct Sampler {
     pub(super) announcements: Option<SessionPoller<HttpRetrieveMany>>,
     pub(super) observers: Arc<ObserverSet>,
     pub(super) in_flight: Option<Arc<Semaphore>>,
+    /// A limit for [`Supervised`](Supervision::Supervised) samples only.
+    pub(super) supervised_in_flight: Option<Arc<Semaphore>>,
+    /// Whether samples bypass their supervision (`sample_no_retries`).
+    pub(super) bypass: bool,
+    pub(super) progress: Arc<Progress>,
+    /// How long nothing may finish; none where samples may wait for ever.
+    pub(super) progress_timeout: Option<Duration>,
+    pub(super) _stuck_detection: Option<OwnedTask>,
     pub(super) submit_policy: RetryPolicy,
     /// Whether every sample asks for stability records; a property of the handle it was opened from.
     pub(super) record_stability_info: bool,
     pub(super) closed: AtomicBool,
     /// How often a sample is submitted anew after the server lost it (410).
     pub(super) resubmissions: u32,
+}
+
+/// Whether a sample is submitted anew when the server loses it, counts against the server's limit, and is given up when
+/// nothing finishes. The server can ask that samples are not (`sample_no_retries`); log-probabilities always are
+/// (PROTOCOL 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Supervision {
+    Supervised,
+    Bypassed,
 }
 
 /// What a single call may change.
@@ -77,6 +96,10 @@ impl Sampler {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed("sampling")) } else { Ok(()) }
     }
 
+    fn of_samples(&self) -> Supervision {
+        if self.bypass { Supervision::Bypassed } else { Supervision::Supervised }
+    }
+
     /// Refuses new samples, and ends the announcements with one last acknowledgement.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -97,7 +120,8 @@ impl SamplingClient {
     ///
     /// The sample waits its turn, is submitted (429, 408, 409, 5xx and transport failures are repeated under the same
     /// sequence id and idempotency key), and polled until it is done. If the server loses it (410) it is submitted
-    /// anew.
+    /// anew. If no sample of this client finishes for two hours, it is given up
+    /// ([`progress_timeout`](crate::SamplingClientBuilder::progress_timeout)).
     ///
     /// # Errors
     /// Through the handle: [`InvalidInput`](crate::ErrorKind::InvalidInput) for arguments no server can accept, without
@@ -109,7 +133,7 @@ impl SamplingClient {
 
     /// [`sample`](Self::sample), with options for this call.
     pub fn sample_with(&self, request: SampleRequest, options: SampleOptions) -> SampleHandle {
-        self.start(request, options, |response| response)
+        self.start(request, self.inner.of_samples(), options, |response| response)
     }
 
     /// The log-probability (natural log) of each token of `prompt`; the first has none. A sample of one token with
@@ -131,7 +155,10 @@ impl SamplingClient {
     }
 
     fn logprobs(&self, request: SampleRequest) -> SampleHandle<Vec<Option<f32>>> {
-        self.start(request, SampleOptions::default(), |response| response.prompt_logprobs.unwrap_or_default())
+        let options = SampleOptions::default();
+        self.start(request, Supervision::Supervised, options, |response| {
+            response.prompt_logprobs.unwrap_or_default()
+        })
     }
 
     /// Waits for a sample that was submitted before, perhaps by another process, by the id of its promise
@@ -143,18 +170,20 @@ impl SamplingClient {
     /// knows the promise.
     pub fn resume(&self, request_id: impl Into<Arc<str>>) -> SampleHandle {
         let promise = PromiseRef::new(request_id, RequestType::Sample);
-        self.spawn(Start::Resume(promise), SampleOptions::default(), |response| response)
+        let supervision = self.inner.of_samples();
+        self.spawn(Start::Resume(promise), supervision, SampleOptions::default(), |response| response)
     }
 
     fn start<T>(
         &self,
         mut request: SampleRequest,
+        supervision: Supervision,
         options: SampleOptions,
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
         request.record_stability_info |= self.inner.record_stability_info;
         match request.validate() {
-            Ok(()) => self.spawn(Start::Submit(Box::new(request)), options, convert),
+            Ok(()) => self.spawn(Start::Submit(Box::new(request)), supervision, options, convert),
             Err(error) => SampleHandle::refused(error.into(), convert),
         }
     }
@@ -162,6 +191,7 @@ impl SamplingClient {
     fn spawn<T>(
         &self,
         start: Start,
+        supervision: Supervision,
         options: SampleOptions,
         convert: fn(SampleResponse) -> T,
     ) -> SampleHandle<T> {
@@ -174,8 +204,9 @@ impl SamplingClient {
         let (sender, receiver) = oneshot::channel();
         let handle = SampleHandle::new(receiver, Arc::clone(entry.row()), convert);
         let runtime = sampler.holder.runtime.clone();
-        // The task's owner is the handle: dropping it closes the channel, and the task ends.
-        runtime.spawn(lifecycle::run(sampler, start, options, entry, sender));
+        // The task's owner is the handle: dropping it closes the channel, and the task ends. Boxed: the runtime copies
+        // what it is given four times over.
+        runtime.spawn(Box::pin(lifecycle::run(sampler, start, supervision, options, entry, sender)));
         handle
     }
 

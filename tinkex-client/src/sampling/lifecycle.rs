@@ -5,7 +5,7 @@
 //! answer is known can the sequence id be given back or the promise be cancelled. A deadline is told to the caller at
 //! once all the same.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use tinkex_future::{PromiseRef, SessionPoller};
 use tinkex_http::{
     ApiRequest, AttemptGate, CallClass, Delivery, HttpError, HttpErrorKind, Refusal, StopSignal,
 };
-use tinkex_types::{ClientKind, Promise, RequestType, SampleRequest, SampleResponse};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tinkex_types::{ClientKind, InvalidInput, Promise, RequestType, SampleRequest, SampleResponse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::client::{SampleOptions, Sampler};
+use super::client::{SampleOptions, Sampler, Supervision};
+use super::progress::Part;
 use super::result::{self, Expectations};
 use crate::Error;
 use crate::dispatch::SampleGate;
@@ -60,6 +61,7 @@ impl<E: Into<Error>> From<E> for Stopped {
 pub(crate) async fn run(
     sampler: Arc<Sampler>,
     start: Start,
+    supervision: Supervision,
     options: SampleOptions,
     entry: InflightEntry,
     mut sender: oneshot::Sender<Result<SampleResponse, Error>>,
@@ -71,52 +73,94 @@ pub(crate) async fn run(
         let _ = stopped.await;
     });
     let row = Arc::clone(entry.row());
-    let mut work = pin!(sampler.live(start, &row, stopped.as_mut()));
+    let part = match supervision {
+        Supervision::Supervised => Some(Part::of(&sampler.progress)),
+        Supervision::Bypassed => None,
+    };
+    let mut work = pin!(sampler.live(start, part.as_ref(), &row, stopped.as_mut()));
     let outcome = tokio::select! {
         // Whether anybody wants the result is asked first, so that a sample dropped at once sends nothing.
         biased;
-        () = unwanted(&mut sender, options.deadline) => None,
-        outcome = work.as_mut() => Some(outcome),
+        reason = given_up(&mut sender, options.deadline, part.is_some().then_some(&row)) => Err(reason),
+        outcome = work.as_mut() => Ok(outcome),
     };
     let label = match &outcome {
-        Some(Ok(_)) => "ok",
-        Some(Err(_)) => "failed",
-        None => "abandoned",
+        Ok(Ok(_)) => "ok",
+        Ok(Err(_)) => "failed",
+        Err(GivenUp::Unwanted) => "abandoned",
+        Err(GivenUp::Stuck) => "stuck",
     };
     let took = Instant::now().saturating_duration_since(started);
     metrics::histogram!("tinkex_sample_duration_seconds", "outcome" => label).record(took.as_secs_f64());
     match outcome {
-        Some(result) => {
+        Ok(result) => {
             let result = result.map_err(|stopped| match stopped {
                 Stopped::Failed(error) => error,
                 // Nothing has stopped the work, so this does not come up.
                 Stopped::Abandoned => Error::task_ended(),
             });
+            if let Some(part) = &part {
+                part.end(Some(&result));
+            }
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
         }
-        None => {
+        Err(reason) => {
             // The caller is told now, whatever is still on the wire; where the handle was dropped nobody listens.
-            let promise = entry.row().request_id();
-            let _ =
-                sender.send(Err(Error::deadline(options.deadline.unwrap_or_default(), promise.as_deref())));
+            let promise = row.request_id();
+            let error = match reason {
+                GivenUp::Unwanted => {
+                    Error::deadline(options.deadline.unwrap_or_default(), promise.as_deref())
+                }
+                GivenUp::Stuck => {
+                    let silence = sampler.progress_timeout.unwrap_or_default();
+                    Error::stuck(silence, promise.as_deref(), row.polls(), row.age())
+                }
+            };
+            if let (Some(part), GivenUp::Stuck) = (&part, reason) {
+                part.end::<()>(Some(&Err(error.clone())));
+            }
+            let _ = sender.send(Err(error));
             let _ = stop.send(());
             let _ = work.await;
         }
     }
 }
 
-/// Completes when the handle is dropped or the deadline passes.
-async fn unwanted(sender: &mut oneshot::Sender<Result<SampleResponse, Error>>, deadline: Option<Duration>) {
-    match deadline {
-        None => sender.closed().await,
-        Some(deadline) => {
-            tokio::select! {
-                () = sender.closed() => {}
-                () = tokio::time::sleep(deadline) => {}
-            }
+/// Why a sample is not carried to its end.
+#[derive(Clone, Copy)]
+enum GivenUp {
+    /// The handle was dropped, or the deadline passed.
+    Unwanted,
+    /// Nothing has finished for too long.
+    Stuck,
+}
+
+/// Completes when the sample is given up; where it is supervised also by the detection of stuck ones.
+async fn given_up(
+    sender: &mut oneshot::Sender<Result<SampleResponse, Error>>,
+    deadline: Option<Duration>,
+    supervised: Option<&Arc<Row>>,
+) -> GivenUp {
+    let deadline = async {
+        match deadline {
+            // Boxed, since most samples have no deadline.
+            Some(deadline) => Box::pin(tokio::time::sleep(deadline)).await,
+            None => pending().await,
         }
+    };
+    let stuck = async {
+        match supervised {
+            Some(row) => row.given_up().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = sender.closed() => GivenUp::Unwanted,
+        () = deadline => GivenUp::Unwanted,
+        () = stuck => GivenUp::Stuck,
     }
 }
 
@@ -124,10 +168,14 @@ impl Sampler {
     async fn live(
         &self,
         start: Start,
+        part: Option<&Part<'_>>,
         row: &Arc<Row>,
         mut stop: StopSignal<'_>,
     ) -> Result<SampleResponse, Stopped> {
-        let _place = self.place(stop.as_mut()).await?;
+        let _places = self.places(part.is_some(), stop.as_mut()).await?;
+        if let Some(part) = part {
+            part.begin();
+        }
         let request = match start {
             Start::Submit(request) => request,
             Start::Resume(promise) => {
@@ -135,18 +183,25 @@ impl Sampler {
             }
         };
         let expectations = Expectations::of(&request);
+        let allowed = if part.is_some() { self.resubmissions } else { 0 };
         let mut resubmissions = 0;
         loop {
             if let Some(ended) = self.announcements.as_ref().and_then(SessionPoller::ended) {
                 return Err(ended.into());
             }
-            let (promise, accepted) = self.submit(&request, row, stop.as_mut()).await?;
+            // Boxed: a sample waits for its result much longer than it is submitted, and what a submission needs is most
+            // of what a sample takes.
+            let submitted = Box::pin(self.submit(&request, row, stop.as_mut()));
+            let (promise, accepted) = submitted.await?;
             let sequence_ids = accepted.sample_sequence_ids.as_deref();
             match self.fetch(promise, sequence_ids, &expectations, row, stop.as_mut()).await {
                 Err(Stopped::Failed(error))
-                    if error.kind() == crate::ErrorKind::Expired && resubmissions < self.resubmissions =>
+                    if error.kind() == crate::ErrorKind::Expired && resubmissions < allowed =>
                 {
                     resubmissions += 1;
+                    if let Some(part) = part {
+                        part.retried(error.kind());
+                    }
                     tracing::debug!(
                         request_id = accepted.request_id,
                         "the server lost a sample; submitting it anew"
@@ -162,20 +217,21 @@ impl Sampler {
         }
     }
 
-    /// A place among the samples in flight and one for its connection, held until the result is there. Where a session
-    /// poller announces results, a sample that waits holds no connection.
-    async fn place(&self, stop: StopSignal<'_>) -> Result<[Option<OwnedSemaphorePermit>; 2], Abandoned> {
+    /// A place within each limit of samples in flight and one for its connection, held until the result is there. Where
+    /// a session poller announces results, a sample that waits holds no connection.
+    async fn places(
+        &self,
+        supervised: bool,
+        stop: StopSignal<'_>,
+    ) -> Result<[Option<OwnedSemaphorePermit>; 3], Abandoned> {
         let places = async {
-            let in_flight = match &self.in_flight {
-                None => None,
-                // The semaphore is never closed.
-                Some(places) => Arc::clone(places).acquire_owned().await.ok(),
-            };
+            let in_flight = place_in(self.in_flight.as_ref()).await;
+            let supervised = place_in(self.supervised_in_flight.as_ref().filter(|_| supervised)).await;
             let connection = match &self.holder.settings.connection_places {
                 Some(places) if self.announcements.is_none() => places.take().await,
                 _ => None,
             };
-            [in_flight, connection]
+            [in_flight, supervised, connection]
         };
         unless_stopped(stop, places).await
     }
@@ -208,7 +264,10 @@ impl Sampler {
                 return Err(match (error.kind(), error.status()) {
                     (HttpErrorKind::Abandoned, _) => Stopped::Abandoned,
                     (_, Some(409)) => match expected_seq_id(error.body()) {
-                        Some(expected) => Stopped::Failed(Error::sequence_conflict(error, seq_id, expected)),
+                        Some(expected) => Stopped::Failed(
+                            Error::sequence_conflict(error, seq_id, expected)
+                                .noted("made again, the request gets another id"),
+                        ),
                         None => error.into(),
                     },
                     _ => error.into(),
@@ -249,11 +308,13 @@ impl Sampler {
         seq_id: u64,
         gate: Arc<dyn AttemptGate>,
     ) -> Result<ApiRequest, Error> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const BACKPRESSURE: HeaderName = HeaderName::from_static("x-tinker-sampling-backpressure");
-        // Large enough for most prompts, so that the text is written in one go.
-        let room = 512 + 8 * request.prompt.token_count().unwrap_or_default();
-        let body = request.body(&self.sampling_session_id, seq_id);
-        let outgoing = ApiRequest::post_json_with_room("asample", "/api/v1/asample", &body, room)?
+        let body = request
+            .body(&self.sampling_session_id, seq_id)
+            .to_json()
+            .map_err(|e| InvalidInput::new("sample request", format!("cannot be written as JSON: {e}")))?;
+        let outgoing = ApiRequest::post_bytes("asample", "/api/v1/asample", body, JSON)
             .class(CallClass::Upload)
             .policy(self.submit_policy.clone())
             .gate(gate)
@@ -274,12 +335,13 @@ impl Sampler {
         row.polling(Arc::clone(&request_id));
         let progress: Arc<dyn tinkex_future::PollProgress> = Arc::clone(row) as _;
         let poller = self.poller.clone().progress(progress);
-        let polled = async {
+        // Pinned here: a future that is handed over by value is kept twice.
+        let polled = pin!(async {
             match &self.announcements {
                 Some(announcements) => poller.poll_announced(promise, announcements).await,
                 None => poller.poll(promise).await,
             }
-        };
+        });
         let payload = match unless_stopped(stop, polled).await {
             Ok(polled) => polled?,
             Err(Abandoned) => {
@@ -292,6 +354,11 @@ impl Sampler {
         result::read(&payload, sequence_ids, expectations)
             .map_err(|error| Stopped::Failed(Error::decode(error, &request_id, row.polls(), row.age())))
     }
+}
+
+async fn place_in(places: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    // The semaphore is never closed.
+    Arc::clone(places?).acquire_owned().await.ok()
 }
 
 /// Whether a sequence id is as good as new: no attempt reached the server, or every attempt that did was refused for

@@ -5,11 +5,13 @@ mod client;
 mod handle;
 mod lifecycle;
 mod model_path;
+mod progress;
+mod progress_line;
 mod result;
 mod sequence;
 
 pub use builder::SamplingClientBuilder;
-pub(crate) use builder::{SamplerOptions, open};
+pub(crate) use builder::{SamplerOptions, StuckDetection, open};
 pub(crate) use client::Sampler;
 pub use client::{SampleOptions, SamplingClient};
 pub use handle::SampleHandle;

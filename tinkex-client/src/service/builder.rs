@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    ApiKey, AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
-    Transport,
+    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryPolicy, SharedTransport, Transport, WallClock,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::configuration::DynamicFlags;
 use crate::connection_places::ConnectionPlaces;
+use crate::credentials::{CredentialSources, HolderCredentials};
 use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
 use crate::{Error, SamplingClient, ServiceClient, sampling};
@@ -27,6 +28,9 @@ use crate::{Error, SamplingClient, ServiceClient, sampling};
 #[derive(Default)]
 pub struct ServiceClientBuilder {
     api_key: Option<Credential>,
+    credential_command: Option<String>,
+    credentials_file: Option<PathBuf>,
+    wall_clock: WallClock,
     base_url: Option<String>,
     transport: Option<SharedTransport>,
     headers: Vec<(String, String)>,
@@ -52,17 +56,51 @@ enum Credential {
 }
 
 impl ServiceClientBuilder {
-    /// Takes what is not set here from the environment. [`crate`] lists the variables.
+    /// Takes what is not set here from the environment. [`crate`] lists the variables. The file of stored keys is part of
+    /// it: [`CredentialStore::default_path`](crate::CredentialStore::default_path).
     #[must_use]
     pub fn from_env(mut self) -> Self {
         self.environment = Environment::read();
         self
     }
 
-    /// Sets the API key. Empty text counts as unset. Keys for the production service begin with `tml-`.
+    /// Sets the API key, or a JWT that serves as one. Empty text counts as unset. Keys for the production service begin
+    /// with `tml-`, those of other servers are of any form.
+    ///
+    /// A key goes before a credential command, and a command before the stored default key, wherever each comes from
+    /// (PROTOCOL 3.2): the builder, else, with [`from_env`](Self::from_env), the environment. There are two exceptions. A
+    /// server may demand the command, and then only a JWT goes before it. And where a key does not have the form the
+    /// production service wants, the command is used if there is one.
     #[must_use]
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into()).filter(|key| !key.trim().is_empty()).map(Credential::Text);
+        self
+    }
+
+    /// Sets a command for the shell that prints a credential. It is run whenever one is needed (so it should be fast, or
+    /// keep what it gets) without input, for 60 s at most; its exit status and its standard error are ignored. Empty text
+    /// counts as unset. [`api_key`](Self::api_key) says in which order credentials are used.
+    ///
+    /// The production service takes what a command prints only in exchange for its own tokens. It says so in its flags.
+    #[must_use]
+    pub fn credential_command(mut self, command: impl Into<String>) -> Self {
+        self.credential_command = Some(command.into()).filter(|command| !command.is_empty());
+        self
+    }
+
+    /// Sets the file of stored keys, whose default key is used where there is neither a key nor a command. A file that does
+    /// not exist holds no key; one that is malformed is an error where its turn comes. See
+    /// [`CredentialStore`](crate::CredentialStore).
+    #[must_use]
+    pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credentials_file = Some(path.into());
+        self
+    }
+
+    /// Sets the wall clock, by which tokens expire and dates in the server's hints are understood. Default: the system's.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: WallClock) -> Self {
+        self.wall_clock = clock;
         self
     }
 
@@ -73,7 +111,8 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Asks `auth` for the credential of every attempt.
+    /// Asks `auth` for the credential of every attempt, or for the one to exchange where the server exchanges credentials
+    /// for tokens (PROTOCOL 3.4).
     #[must_use]
     pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
         self.api_key = Some(Credential::Provider(auth));
@@ -209,7 +248,8 @@ impl ServiceClientBuilder {
     /// credential comes from this builder. Neither flags nor a session are asked for: they are in the handle. The
     /// opened sampler draws its sequence ids from a block of its own (PROTOCOL 15.7).
     ///
-    /// The API key is sent to whatever service the handle names, so open only handles you trust.
+    /// The credential is sent to whatever service the handle names, so open only handles you trust. Where its flags demand
+    /// it, the credential is exchanged for tokens as in [`build`](Self::build).
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -220,7 +260,7 @@ impl ServiceClientBuilder {
         }
         let holder = self.holder()?;
         let flags = DynamicFlags::new(handle.holder.client_dynamic_config.clone());
-        holder.join(handle.holder.client_config.clone(), flags, handle.session_id.as_str().into());
+        holder.join(handle.holder.client_config.clone(), flags, handle.session_id.as_str().into())?;
         Box::pin(sampling::open(holder, handle)).await
     }
 
@@ -238,29 +278,31 @@ impl ServiceClientBuilder {
             insert_header(&mut headers, &name, &value)?;
             overrides.insert(name, value);
         }
-        let auth: Arc<dyn AuthProvider> = match self.api_key {
-            Some(Credential::Provider(auth)) => auth,
-            Some(Credential::None) => Arc::new(NoAuth),
-            Some(Credential::Text(key)) => checked_key(&key, &base_url)?,
-            None => match &self.environment.api_key {
-                Some(key) => checked_key(key, &base_url)?,
-                None => {
-                    let problem = "is missing; pass api_key(..), or set TINKER_API_KEY and use from_env()";
-                    return Err(InvalidInput::new("API key", problem).into());
-                }
-            },
+        let given = |auth| HolderCredentials::given(auth, self.wall_clock.clone(), self.seed);
+        let sources = |key: Option<String>| CredentialSources {
+            key: key.or(self.environment.api_key),
+            command: self.credential_command.or(self.environment.credential_command),
+            file: self.credentials_file.or(self.environment.credentials_file),
+            production: base_url.is_production(),
+            clock: self.wall_clock.clone(),
         };
+        let credentials = Arc::new(match self.api_key {
+            Some(Credential::Provider(auth)) => given(auth),
+            Some(Credential::None) => given(Arc::new(NoAuth)),
+            Some(Credential::Text(key)) => HolderCredentials::from_sources(sources(Some(key)), self.seed)?,
+            None => HolderCredentials::from_sources(sources(None), self.seed)?,
+        });
         let (transport, connection_places) = match self.transport {
             Some(transport) => (transport, None),
             None => default_transport()?,
         };
         let jitter = self.seed.map(Jitter::seeded).unwrap_or_default();
         let http = HttpClient::builder(base_url, transport)
-            .auth(auth)
+            .auth(Arc::clone(&credentials) as _)
             .headers(headers)
             .policy(self.retry_policy.unwrap_or_default())
-            .budget(Arc::new(RetryBudget::default()))
             .jitter(jitter)
+            .clock(self.wall_clock)
             .build()?;
         let observers =
             self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
@@ -271,6 +313,7 @@ impl ServiceClientBuilder {
         session_request.display_name = self.display_name;
         Ok(Holder::new(
             http,
+            credentials,
             runtime,
             HolderSettings {
                 session_request,
@@ -296,16 +339,11 @@ fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(),
     Ok(())
 }
 
-fn checked_key(key: &str, base_url: &BaseUrl) -> Result<Arc<dyn AuthProvider>, InvalidInput> {
-    let key = ApiKey::new(key)?;
-    key.check_for(base_url)?;
-    Ok(Arc::new(key))
-}
-
 #[cfg(feature = "reqwest")]
 fn default_transport() -> Result<(SharedTransport, Option<ConnectionPlaces>), InvalidInput> {
     let transport = tinkex_http::ReqwestTransport::new()?;
-    Ok((SharedTransport::new(transport), ConnectionPlaces::of_process()))
+    let places = ConnectionPlaces::of_process(transport.clone());
+    Ok((SharedTransport::new(transport), places))
 }
 
 #[cfg(not(feature = "reqwest"))]

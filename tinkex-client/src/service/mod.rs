@@ -30,7 +30,8 @@ impl ServiceClient {
         ServiceClientBuilder::default()
     }
 
-    /// Connects as the environment says: `TINKER_API_KEY`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`.
+    /// Connects as the environment says: `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD` or the stored default key, and
+    /// `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`.
     ///
     /// # Errors
     /// Where a variable is unusable, or the service cannot be reached.

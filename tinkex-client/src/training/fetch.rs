@@ -121,7 +121,10 @@ impl Error {
     fn after_acceptance(self) -> Self {
         match self.kind() {
             crate::ErrorKind::RequestFailed => self,
-            _ => self.with_effect(Effect::TakenIn, "the server had taken the operation in"),
+            _ => self.with_effect(
+                Effect::TakenIn,
+                "the server had taken the operation in; only its result is missing",
+            ),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Sampling from the weights as they are now, without a name for them (PROTOCOL 14).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tinkex_future::PollPolicy;
 use tinkex_http::RetryPolicy;
 use tinkex_types::{
-    InvalidInput, QueueStateObserver, RequestType, SamplerWeightsKind, SaveWeightsForSamplerRequest,
+    QueueStateObserver, RequestType, SamplerWeightsKind, SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResult,
 };
 
@@ -15,7 +16,7 @@ use super::fetch::read_json;
 use super::handle::TrainingHandle;
 use super::save::save_for_sampler;
 use super::submission::JsonRequest;
-use crate::sampling::SamplerOptions;
+use crate::sampling::{SamplerOptions, StuckDetection};
 use crate::{Error, SamplingClient, SamplingClientBuilder};
 
 /// How the current weights are published, and what the sampling client of them is like.
@@ -57,6 +58,18 @@ impl SamplingSnapshot {
         self
     }
 
+    /// As [`SamplingClientBuilder::progress_timeout`].
+    pub fn progress_timeout(mut self, timeout: Duration) -> Self {
+        self.options.stuck_detection = StuckDetection::After(timeout);
+        self
+    }
+
+    /// As [`SamplingClientBuilder::without_stuck_detection`].
+    pub fn without_stuck_detection(mut self) -> Self {
+        self.options.stuck_detection = StuckDetection::Off;
+        self
+    }
+
     /// As [`SamplingClientBuilder::record_stability_info`].
     pub fn record_stability_info(mut self, record: bool) -> Self {
         self.options.record_stability_info = record;
@@ -85,11 +98,11 @@ impl TrainingClient {
     ///
     /// # Errors
     /// Through the handle, as [`optim_step`](Self::optim_step); also
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a limit of 0.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a limit or a time-out of 0.
     pub fn sampling_snapshot(&self, snapshot: SamplingSnapshot) -> TrainingHandle<SamplingClient> {
         let SamplingSnapshot { kind, options } = snapshot;
-        if options.max_in_flight == Some(0) {
-            return TrainingHandle::refused(InvalidInput::new("max_in_flight", "must be at least 1"));
+        if let Err(problem) = options.check() {
+            return TrainingHandle::refused(problem);
         }
         let method = "TrainingClient.save_weights_and_get_sampling_client";
         let operation = Operation { method, kind: RequestType::SaveWeightsForSampler };

@@ -4,16 +4,20 @@
 
 mod cancellation;
 mod concurrency;
+mod configuration;
+mod credentials;
 mod custom_loss;
 mod dialects;
 mod environment;
 mod error_recovery;
 mod examples;
+mod footprint;
 mod golden;
 mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+mod reliability;
 mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]

@@ -5,6 +5,7 @@ mod connecting;
 mod flags;
 mod handles;
 mod heartbeats;
+mod stuck;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod budget;
+mod examples;
 mod observations;
 mod polling;
 mod session_polling;

@@ -247,6 +247,11 @@ fn a_410_is_expired() {
     let error = bench.end(json(410, r#"{"detail":"gone"}"#)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (PollErrorKind::Expired, Some(410)));
     assert_eq!(error.message(), "the promise has expired; submit a new request (gone)");
+    // A step that may have been carried out must not simply be made again, so nothing of the kind is advised.
+    let mut bench = Bench::new(PollPolicy::default());
+    bench.state = PollState::new("r", RequestType::OptimStep, bench.now);
+    let error = bench.end(json(410, r#"{"detail":"gone"}"#)).unwrap_err();
+    assert_eq!(error.message(), "the promise has expired (gone)");
 }
 
 /// A large result is announced once; a second announcement breaks the protocol.
@@ -302,7 +307,10 @@ fn a_billing_pause_is_bounded() {
     assert_eq!(bench.wait(json(402, "")), secs(2), "cut at the limit");
     let error = bench.end(json(402, r#"{"detail":"pay"}"#)).unwrap_err();
     assert_eq!(error.kind(), PollErrorKind::Status(402));
-    assert_eq!(error.message(), r#"Error code: 402 - {"detail":"pay"}"#);
+    assert_eq!(
+        error.message(),
+        r#"the billing pause has lasted longer than 12 s. Error: Error code: 402 - {"detail":"pay"}"#
+    );
 
     let mut bench = Bench::new(PollPolicy::default().billing_pause(secs(12)));
     bench.wait(json(402, ""));

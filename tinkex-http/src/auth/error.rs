@@ -1,13 +1,16 @@
 //! Why no credential could be had.
 
-/// Why there is no credential.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why there is no credential. A cheap clone, so that one failure can be told to everybody who waited for it.
+#[derive(Clone, Debug)]
 pub struct AuthError {
     message: String,
     status: Option<u16>,
     transient: bool,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl AuthError {
@@ -18,8 +21,8 @@ impl AuthError {
 
     /// Adds the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -30,7 +33,7 @@ impl AuthError {
         self
     }
 
-    /// Says that the same may succeed later, as where a service that gives credentials is out of reach.
+    /// Says that the same may succeed later, as where a service that gives credentials is out of reach. Default: not.
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.transient = true;
@@ -45,5 +48,17 @@ impl AuthError {
     /// Whether the same may succeed later.
     pub fn is_transient(&self) -> bool {
         self.transient
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for AuthError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }

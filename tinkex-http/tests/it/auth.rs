@@ -25,6 +25,7 @@ mock! {
 /// A provider that gives these answers, one an attempt.
 fn giving(answers: Vec<Result<&'static str, &'static str>>) -> Arc<MockAuth> {
     let mut mock = MockAuth::new();
+    mock.expect_identity().returning(|| SecretString::from(KEY));
     let times = answers.len();
     let mut answers = answers.into_iter();
     mock.expect_credential().times(times).returning(move || {

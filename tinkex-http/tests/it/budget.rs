@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinkex_http::{HttpErrorKind, RetryBudget, RetryPolicy};
-use tinkex_testkit::Step;
+use tinkex_http::{ApiKey, GateKey, HttpErrorKind, RetryBudget, RetryPolicy};
+use tinkex_testkit::{FakeServer, Step};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{ROUTE, assert_within, builder, ms, ok, post, secs, server, steady};
+use crate::support::{KEY, ROUTE, assert_within, builder, ms, ok, post, secs, server, steady};
 
 /// A thousand calls that fail at once: never more than burst + rate · t retries, and not much less.
 #[tokio::test(start_paused = true)]
@@ -85,6 +85,29 @@ async fn the_longer_of_hint_and_budget_is_waited() {
     client.send(&post()).await.unwrap();
     // 0.1 s by the hint; then, with 0.1 of a token back, 0.9 s; then a second.
     assert_within(started.elapsed(), ms(1990), ms(2010));
+}
+
+/// Without a budget of one's own: one per service and key. A second client of the same does not double the rate of
+/// retries; another key, and another service, have their own.
+#[tokio::test(start_paused = true)]
+async fn clients_of_one_service_and_key_share_a_budget() {
+    let (server, other_server) = (server(), server());
+    let key = |server: &FakeServer, key: &str| GateKey::new(&server.url().parse().unwrap(), key.as_bytes());
+    let budget = RetryBudget::for_key(&key(&server, KEY));
+    for _ in 0..500 {
+        assert!(budget.take().is_zero());
+    }
+    let wait = |server: &FakeServer, own: &str| {
+        server.script(ROUTE, [Step::status(503).header("retry-after-ms", "1").repeat(5), ok()]);
+        let client = builder(server).auth(Arc::new(ApiKey::new(own).unwrap())).build().unwrap();
+        async move { client.send(&post()).await.unwrap().elapsed }
+    };
+    // 500 taken: a hundredth of a second for each further one.
+    assert_within(wait(&server, KEY).await, ms(40), ms(60));
+    assert_within(wait(&server, "tml-another-key").await, ms(5), ms(10));
+    assert_within(wait(&other_server, KEY).await, ms(5), ms(10));
+    // Nobody holds it but this test, and it is the same still.
+    assert!(Arc::ptr_eq(&budget, &RetryBudget::for_key(&key(&server, KEY))));
 }
 
 /// Two clients that share a budget share its tokens.

@@ -121,6 +121,7 @@ fn causes_have_labels_of_their_own() {
         RetryCause::Server,
         RetryCause::Connect,
         RetryCause::Interrupted,
+        RetryCause::Edge,
         RetryCause::Asked,
     ];
     let labels: std::collections::BTreeSet<_> = causes.iter().map(|cause| cause.label()).collect();

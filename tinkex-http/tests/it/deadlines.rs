@@ -51,14 +51,22 @@ async fn the_deadline_cuts_an_attempt_short() {
 #[tokio::test(start_paused = true)]
 async fn the_attempt_timeout_covers_the_body() {
     let trickle = vec![(secs(2), Bytes::from_static(b" ")); 4];
-    for step in [Step::hang(), ok().then_stall_after_headers(), ok().chunks(trickle), ok().delay(secs(6))] {
+    let none = "no complete response within 5 s";
+    let stalled =
+        |bytes: u32| format!("the response body stalled after {bytes} bytes: it was not complete within 5 s");
+    for (step, said) in [
+        (Step::hang(), none.to_owned()),
+        (ok().delay(secs(6)), none.to_owned()),
+        (ok().then_stall_after_headers(), stalled(0)),
+        (ok().chunks(trickle), stalled(2)),
+    ] {
         let (server, client) = scripted([step]);
         let started = Instant::now();
         let request = post().timeout(secs(5)).policy(RetryPolicy::none());
         let error = client.send(&request).await.unwrap_err();
         assert_eq!(started.elapsed(), secs(5));
         assert_eq!((error.kind(), error.limit()), (HttpErrorKind::Timeout, None));
-        assert_eq!(error.message(), "no complete response within 5 s");
+        assert_eq!(error.message(), said);
         server.wait_for_in_flight(ROUTE, 0).await;
     }
 }

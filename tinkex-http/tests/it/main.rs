@@ -1,4 +1,5 @@
-//! Integration tests of the HTTP layer. Everything but `sockets` runs in memory, in virtual time.
+//! Integration tests of the HTTP layer. Everything but `sockets` and `http2` runs in memory, in virtual time. TLS and
+//! proxies have a binary of their own, `tests/tls`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers, a failed step is a failed test
 
@@ -9,8 +10,14 @@ mod budget;
 mod capture;
 mod classification;
 mod deadlines;
+mod edge;
+#[cfg(feature = "reqwest")]
+mod examples;
+mod first_contact;
 mod gate;
 mod golden;
+#[cfg(feature = "reqwest")]
+mod http2;
 mod pipeline;
 mod redirects;
 mod replay;

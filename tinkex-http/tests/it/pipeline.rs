@@ -390,6 +390,35 @@ async fn a_new_incident_has_a_window_of_its_own() {
     assert_eq!(client.send(&request).await.unwrap().attempts, 3);
 }
 
+/// PROTOCOL 7.4, at the edges: each span must be exceeded, not reached. The window counts from the first 402 of the
+/// incident, over all calls of the client.
+#[tokio::test(start_paused = true)]
+async fn the_spans_of_a_billing_pause_are_exclusive() {
+    let (log, _guard) = Log::start();
+    let (_, client) = scripted([Step::status(402), ok()].into_iter().cycle().take(14));
+    let request = || post().policy(steady().billing_pause(secs(100)));
+    let began = Instant::now();
+    let at = async |seconds: u64| {
+        tokio::time::advance((began + secs(seconds)) - Instant::now()).await;
+        let sent = client.send(&request()).await.map(|_| ());
+        (sent.map_err(|error| error.status()), log.at(Level::WARN).len(), log.at(Level::ERROR).len())
+    };
+    assert_eq!(at(0).await, (Ok(()), 1, 0), "a new incident is told");
+    assert_eq!(at(60).await, (Ok(()), 1, 0), "not before a minute is over");
+    assert_eq!(at(66).await, (Ok(()), 2, 0));
+    assert_eq!(at(100).await, (Ok(()), 2, 0), "the window reaches its own end");
+    assert_eq!(at(106).await, (Err(Some(402)), 2, 1), "and no further");
+    // The ok() that the call before did not come to.
+    assert_eq!(at(110).await, (Ok(()), 2, 1));
+    assert_eq!(
+        at(366).await,
+        (Err(Some(402)), 2, 2),
+        "five minutes after the last line it is the old incident"
+    );
+    assert_eq!(at(368).await, (Ok(()), 2, 2));
+    assert_eq!(at(370).await, (Ok(()), 3, 2), "and then a new one, with a window of its own");
+}
+
 /// The gate does the waiting where there is one (PROTOCOL 7.4, sampling): one second, not five.
 #[tokio::test(start_paused = true)]
 async fn a_billing_pause_behind_a_gate_waits_there() {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 use serde_json::json;
-use tinkex_http::{ApiKey, AuthProvider, CredentialFuture, HttpError, RetryPolicy, shown_headers};
+use tinkex_http::{
+    ApiKey, AuthProvider, BackoffGate, CredentialFuture, HttpError, RetryPolicy, shown_headers,
+};
 use tinkex_testkit::Step;
 use tracing::Level;
 
@@ -121,6 +123,39 @@ async fn retries_are_logged_and_hold_no_secret() {
     assert!(lines[0].starts_with(beginning) && lines[0].ends_with(" s: HTTP 503: scripted 503"), "{lines:?}");
     assert_silent(&log.text());
     assert!(log.text().contains("url.template"), "spans are looked at too");
+}
+
+/// A retry is seen at once where the attempt before it took long: nobody should wonder for two minutes.
+#[tokio::test(start_paused = true)]
+async fn the_first_retry_after_a_long_attempt_is_a_warning() {
+    let (log, _guard) = Log::start();
+    let (_, client) = scripted([Step::hang(), ok()]);
+    client.send(&post()).await.unwrap();
+    assert_eq!(
+        log.at(Level::WARN),
+        ["op: still retrying after 1 attempt, next in 0.5 s: no complete response within 60 s"]
+    );
+}
+
+/// A 429 behind a gate is waited out without a limit, so it must not be silent for ever: a line a minute, from the second
+/// minute on.
+#[tokio::test(start_paused = true)]
+async fn long_throttling_is_a_warning_a_minute() {
+    let (log, _guard) = Log::start();
+    let server = server();
+    server.script(ROUTE, [Step::status(429).header("retry-after", "5")]).then_repeat_last();
+    let client = builder(&server).build().unwrap();
+    let gate = Arc::new(BackoffGate::default());
+    let request = post().gate(gate).deadline(Some(Duration::from_secs(59)));
+    client.send(&request).await.unwrap_err();
+    assert_eq!(log.at(Level::WARN), Vec::<String>::new(), "throttling is usual");
+    let request = post().gate(Arc::new(BackoffGate::default())).deadline(Some(Duration::from_secs(200)));
+    client.send(&request).await.unwrap_err();
+    let lines = log.at(Level::WARN);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let beginning = lines[0].strip_prefix("op: still retrying after ").unwrap();
+    assert!(beginning.ends_with(" s: HTTP 429: scripted 429"), "{lines:?}");
+    assert!(lines[1].contains(" more retries since the last line)"), "{lines:?}");
 }
 
 /// An outage that hits many calls is a line in ten seconds, which says how many retries it stands for.

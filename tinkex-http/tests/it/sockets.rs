@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tinkex_http::{
-    ApiKey, ApiRequest, CallClass, HttpClient, HttpClientBuilder, HttpErrorKind, Jitter, ReqwestTransport,
-    RetryPolicy, SharedTransport,
+    ApiKey, ApiRequest, CallClass, HttpClient, HttpClientBuilder, HttpErrorKind, HttpVersionPolicy, Jitter,
+    ReqwestTransport, RetryPolicy, SharedTransport,
 };
 use tinkex_testkit::{FakeServer, Gate, Step, conformance};
 use tokio::time::timeout;
@@ -54,6 +54,70 @@ async fn connections_are_reused() {
     .await
     .unwrap();
     assert_eq!(server.requests_per_connection(), [5]);
+}
+
+/// A hundred calls one after another have one connection; with eight at a time there are no more than eight.
+#[tokio::test]
+async fn calls_make_no_more_connections_than_they_need() {
+    for (at_once, most) in [(1, 1), (8, 8)] {
+        let server = server();
+        server.script(ROUTE, [ok().repeat(100)]);
+        let socket = server.listen().await.unwrap();
+        let client = client_of(&socket.url()).build().unwrap();
+        let places = Arc::new(tokio::sync::Semaphore::new(at_once));
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (client, places) = (client.clone(), Arc::clone(&places));
+            calls.spawn(async move {
+                let _place = places.acquire().await.unwrap();
+                client.send(&post()).await.unwrap();
+            });
+        }
+        timeout(PATIENCE, calls.join_all()).await.unwrap();
+        assert_eq!(server.count(ROUTE), 100);
+        assert!((1..=most).contains(&server.connections()), "{} connections", server.connections());
+    }
+}
+
+/// PROTOCOL 7.3: after a rejection by the edge a class of calls has fresh connections, also where the old one would
+/// still do; other classes keep theirs, and a call in flight finishes.
+#[tokio::test]
+async fn a_rejection_by_the_edge_makes_a_fresh_connection() {
+    for version in [HttpVersionPolicy::Http1Only, HttpVersionPolicy::Http2PriorKnowledge] {
+        let server = server();
+        let hold = Gate::new();
+        let rejection = Step::status(400).body("").header("retry-after-ms", "1");
+        server.script("held", [ok().gate(&hold)]);
+        server.script(ROUTE, [ok().repeat(2), rejection, ok().repeat(3)]);
+        let socket = server.listen().await.unwrap();
+        let transport = ReqwestTransport::builder().http_version(version).build().unwrap();
+        let client = HttpClient::builder(socket.url().parse().unwrap(), SharedTransport::new(transport))
+            .policy(
+                RetryPolicy::default().backoff(tinkex_http::Backoff { base: ms(1), ..Default::default() }),
+            )
+            .build()
+            .unwrap();
+        let held = ApiRequest::get("held", "/api/v1/held");
+        timeout(PATIENCE, async {
+            client.send(&post().class(CallClass::Control)).await.unwrap();
+            client.send(&post()).await.unwrap();
+            let in_flight = tokio::spawn({
+                let client = client.clone();
+                async move { client.send(&held).await.unwrap() }
+            });
+            hold.arrived(1).await;
+            assert_eq!(client.send(&post()).await.unwrap().attempts, 2);
+            client.send(&post()).await.unwrap();
+            client.send(&post().class(CallClass::Control)).await.unwrap();
+            hold.open();
+            in_flight.await.unwrap();
+        })
+        .await
+        .unwrap();
+        let on: Vec<_> = server.requests(ROUTE).iter().map(|request| request.connection).collect();
+        assert_eq!((on[0], on[3]), (on[5], on[4]), "{version:?}: {on:?}");
+        assert!(!on[..3].contains(&on[3]), "{version:?}: {on:?}");
+    }
 }
 
 /// Each class of calls has connections of its own: a heartbeat does not queue behind long polls and uploads.
@@ -115,6 +179,47 @@ async fn a_refused_port_is_a_connect_error() {
     assert!(error.message().starts_with(&format!("cannot connect to {address}: ")), "{error}");
     assert!(error.message().to_lowercase().contains("refused"), "{error}");
     assert!(!format!("{error:?}").contains("http://"), "the URL stays out: {error:?}");
+}
+
+/// A name that nobody has: said in plain words, at once where the system says so.
+#[tokio::test]
+async fn an_unknown_name_is_a_connect_error() {
+    // Longer than a label may be, so that no name server is asked.
+    let host = format!("{}.invalid", "x".repeat(70));
+    let client = client_of(&format!("http://{host}")).build().unwrap();
+    let error = timeout(PATIENCE, client.send(&once())).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (HttpErrorKind::Connect, false));
+    let said = format!("cannot connect to {host}:80: cannot resolve the name: ");
+    assert!(error.message().starts_with(&said), "{error}");
+}
+
+/// A host that drops what it is sent: bounded by the time to connect, not by that of the attempt.
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_bounded() {
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    // Connections that nobody accepts fill the queue; what comes then is not answered.
+    let mut waiting = Vec::new();
+    while let Ok(connected) = timeout(ms(200), tokio::net::TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
+    }
+    let transport = ReqwestTransport::builder().connect_timeout(ms(200)).no_proxy().build().unwrap();
+    let client =
+        HttpClient::builder(format!("http://{address}").parse().unwrap(), SharedTransport::new(transport))
+            .policy(
+                RetryPolicy::default()
+                    .max_retries(2)
+                    .backoff(tinkex_http::Backoff { base: ms(1), ..Default::default() }),
+            )
+            .build()
+            .unwrap();
+    let error = timeout(PATIENCE, client.send(&post())).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (HttpErrorKind::Connect, 3));
+    assert_eq!(error.delivery(), tinkex_http::Delivery::NeverSent);
+    assert!(error.message().contains("no connection within 0.2 s; check the base URL"), "{error}");
+    assert!(error.elapsed() >= ms(600) && error.elapsed() < secs(10), "{error}");
 }
 
 /// What goes wrong on the wire has the kind that says what it means for a retry.

@@ -5,6 +5,7 @@
 mod capture;
 mod debounce;
 mod delivery;
+mod examples;
 mod fan_out;
 mod manifest;
 mod metrics;

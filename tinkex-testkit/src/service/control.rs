@@ -29,6 +29,10 @@ const DYNAMIC_FLAGS: &[&str] =
 /// | `latency`, `hold` | `{"seconds"}` |
 /// | `metadata_threshold` | `{"bytes"}` |
 /// | `accepted_keys` | `{"keys": list or null}` |
+/// | `tokens` | `{"demand"?: bool, "lifetime_seconds"?: number}` |
+/// | `reject_token` | `{"count"?}`: the next requests that carry a token |
+/// | `revoke_tokens` | |
+/// | `refuse_exchange` | `{"status": number or null}` |
 /// | `checkpoint` | `{"path", "base_model"}` |
 /// | `weights_access_token` | `{"token": text or null}` |
 /// | `state` | answers with sessions, samplers, runs, counters, cancelled ids and telemetry |
@@ -58,6 +62,13 @@ impl Service {
             "metadata_threshold" => number(body, "bytes")
                 .map(|bytes| self.set_metadata_threshold(usize::try_from(bytes).unwrap_or(usize::MAX))),
             "accepted_keys" => self.keys_by(body),
+            "tokens" => self.tokens_by(body),
+            "reject_token" => repeat(body, || self.reject_next_token()),
+            "revoke_tokens" => {
+                self.revoke_tokens();
+                Ok(())
+            }
+            "refuse_exchange" => self.refuse_exchange_by(body),
             "weights_access_token" => {
                 self.set_weights_access_token(text(body, "token").map(str::to_owned));
                 Ok(())
@@ -116,6 +127,34 @@ impl Service {
                 self.limit_inflight(samples, Duration::from_millis(retry_after));
             }
         }
+        Ok(())
+    }
+
+    fn tokens_by(&self, body: &Value) -> Result<(), Refusal> {
+        if body.get("lifetime_seconds").is_some() {
+            self.set_token_lifetime(seconds(body, "lifetime_seconds")?);
+        }
+        match body.get("demand") {
+            None => {}
+            Some(Value::Bool(demand)) => self.demand_tokens(*demand),
+            Some(_) => return Err(bad("demand must be true or false")),
+        }
+        Ok(())
+    }
+
+    fn refuse_exchange_by(&self, body: &Value) -> Result<(), Refusal> {
+        let status = match body.get("status") {
+            None | Some(Value::Null) => None,
+            Some(_) => {
+                let status = u16::try_from(number(body, "status")?).ok();
+                Some(
+                    status
+                        .filter(|status| (400..600).contains(status))
+                        .ok_or_else(|| bad("status must be 400 to 599"))?,
+                )
+            }
+        };
+        self.refuse_exchange(status);
         Ok(())
     }
 

@@ -52,6 +52,7 @@ mod state;
 mod steering;
 mod strict;
 mod telemetry;
+mod tokens;
 mod training;
 mod work;
 

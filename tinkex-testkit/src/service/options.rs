@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tinkex_http::WallClock;
+
 use super::Dialect;
 
 /// The settings of a [`Service`](super::Service). All have defaults that suit a test.
@@ -20,6 +22,8 @@ pub struct ServiceOptions {
     pub checkpoints: Vec<(String, String)>,
     /// The keys that are right. Default: none given, so any key is.
     pub accepted_keys: Option<Vec<String>>,
+    /// The wall clock by which tokens are issued. Default: the system's at the start, going on with tokio's.
+    pub clock: Option<WallClock>,
     /// What `load_weights` and `copy_weights` need as their access token (PROTOCOL 14). Default: nothing.
     pub weights_access_token: Option<String>,
     /// How long a sample or a training operation takes from its acceptance to its result; the operations of one run
@@ -54,6 +58,7 @@ impl Default for ServiceOptions {
                 .into(),
             checkpoints: Vec::new(),
             accepted_keys: None,
+            clock: None,
             weights_access_token: None,
             latency: Duration::from_millis(5),
             hold: None,

@@ -39,6 +39,7 @@ impl Service {
         };
         match segments.as_slice() {
             ["client", "config"] => checked().and_then(|()| self.client_config()),
+            ["auth", "token"] => newer().and_then(|()| checked()).and_then(|()| self.auth_token()),
             ["client", "dynamic_config"] => checked().and_then(|()| self.dynamic_config()),
             ["get_server_capabilities"] => checked().map(|()| self.capabilities()),
             ["create_session"] => checked().and_then(|()| self.create_session(request)),
@@ -94,6 +95,7 @@ impl Service {
         };
         match key {
             None | Some("") => Err(Refusal::new(401, "the X-API-Key header is missing")),
+            Some(key) if self.check_token(request, key)? => Ok(()),
             Some(key) => match &self.state().keys {
                 Some(accepted) if !accepted.iter().any(|right| right == key) => {
                     Err(Refusal::new(403, "the API key is not valid"))

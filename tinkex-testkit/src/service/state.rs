@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::ServiceOptions;
 use super::promises::{Fate, Pause, Place, Promise};
 use super::refusal::Refusal;
+use super::tokens::Tokens;
 use super::training::checkpoints::{Checkpoint, Checkpoints};
 use super::training::custom_losses::CustomLosses;
 use super::training::runs::Run;
@@ -51,6 +52,7 @@ pub(crate) struct State {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) custom_losses: CustomLosses,
     pub(crate) keys: Option<Vec<String>>,
+    pub(crate) tokens: Tokens,
     /// What loading and copying weights needs, where anything (PROTOCOL 14).
     pub(crate) weights_access_token: Option<String>,
     pub(crate) latency: Duration,
@@ -172,6 +174,7 @@ impl State {
             checkpoints,
             custom_losses: CustomLosses::default(),
             keys: options.accepted_keys.clone(),
+            tokens: Tokens::new(options.clock.clone()),
             weights_access_token: options.weights_access_token.clone(),
             latency: options.latency,
             hold: options.hold(),

@@ -52,6 +52,19 @@ async fn dialect_and_flags_come_from_the_command_line() {
     assert_eq!((&config["pjwt_auth_enabled"], &config["made_up"]), (&json!(true), &json!("text")), "{head}");
 }
 
+#[tokio::test]
+async fn tokens_come_from_the_command_line() {
+    let (_child, url) = serve(&["--tokens", "60"]).await;
+    let mut wire = Wire::open(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    wire.send("client/config", &json!({"sdk_version": "0"})).await.unwrap();
+    let (_, body) = wire.response().await;
+    let config: Value = serde_json::from_slice(&body).unwrap_or_default();
+    assert_eq!(config["pjwt_auth_enabled"], true);
+    wire.send("create_session", &json!({})).await.unwrap();
+    let (head, _) = wire.response().await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupt_ends_it_in_good_order() {

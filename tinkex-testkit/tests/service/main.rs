@@ -14,6 +14,7 @@ mod polls;
 mod requests;
 mod results;
 mod steering;
+mod tokens;
 mod training;
 mod training_custom;
 mod training_order;

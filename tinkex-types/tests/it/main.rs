@@ -7,6 +7,7 @@ mod config;
 mod custom_loss;
 mod drift;
 mod estimates;
+mod examples;
 mod futures;
 mod handles;
 mod properties;

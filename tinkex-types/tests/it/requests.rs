@@ -21,7 +21,12 @@ const DEFAULTS: [(&str, Value); 4] = [
 /// Our body, with what is absent put back as the protocol documents it.
 fn body(request: &SampleRequest, seq_id: u64) -> Value {
     request.validate().unwrap();
-    let mut body = serde_json::to_value(request.body("s-0001:sample:0", seq_id)).unwrap();
+    let body = request.body("s-0001:sample:0", seq_id);
+    let mut body: Value = {
+        let text: Value = serde_json::from_slice(&body.to_json().unwrap()).unwrap();
+        assert_eq!(text, serde_json::to_value(&body).unwrap(), "both ways of writing a body agree");
+        text
+    };
     for (name, default) in DEFAULTS {
         let default = if default.is_null() { json!(0) } else { default };
         body.as_object_mut().unwrap().entry(name).or_insert(default);

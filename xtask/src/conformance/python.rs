@@ -6,6 +6,16 @@ use std::process::Command;
 
 use crate::process;
 
+/// Where the virtual environment is, or would be.
+fn folder(target: &Path) -> PathBuf {
+    target.join("conformance-venv")
+}
+
+/// Its interpreter, which is there once `cargo xtask conformance` has run.
+pub(crate) fn interpreter(target: &Path) -> PathBuf {
+    folder(target).join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
+}
+
 /// A Python with the requirements installed; made below `target` on first use, reused while they stay the same.
 ///
 /// # Errors
@@ -13,8 +23,8 @@ use crate::process;
 /// When there is no Python 3 with `venv`, or the packages cannot be installed.
 pub(super) fn environment(target: &Path, requirements: &Path) -> Result<PathBuf, String> {
     let wanted = fs::read_to_string(requirements).map_err(|e| format!("{}: {e}", requirements.display()))?;
-    let folder = target.join("conformance-venv");
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let folder = folder(target);
+    let python = interpreter(target);
     if python.exists() && installed(&python, &wanted) {
         return Ok(python);
     }

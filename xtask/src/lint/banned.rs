@@ -95,6 +95,8 @@ const RULES: &[Rule] = &[
         scope: &["-e", "normal", "--no-default-features"],
         banned: &[ENGINES, TLS],
     },
+    // It measures plain connections, and every workspace-wide test run builds it.
+    Rule { package: "tinkex-bench", scope: &["-e", "normal"], banned: &[TLS] },
     // It speaks HTTP/2 as a server; TLS only where its feature asks for it.
     Rule { package: "tinkex-testkit", scope: &["-e", "normal"], banned: &[&["reqwest"], TLS] },
     // The task runner stays light.

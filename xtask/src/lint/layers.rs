@@ -13,6 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tinkex-observer", &["tinkex-types"]),
     ("tinkex-testkit", &["tinkex-types", "tinkex-http"]),
     ("tinkex-client", &["tinkex-types", "tinkex-http", "tinkex-future", "tinkex-observer"]),
+    // A program above everything that is measured; nothing depends on it.
+    ("tinkex-bench", &["tinkex-types", "tinkex-testkit", "tinkex-client"]),
     ("xtask", &[]),
 ];
 

@@ -87,7 +87,12 @@ fn rows() -> Vec<Row> {
             || Step::status(400).json_body(json!({"detail": "bad top_p"})),
             "HTTP 400: bad top_p",
         ),
-        Row::refused("400 without a body", 400, User, || Step::status(400).body(""), "HTTP 400"),
+        Row::refused("400 in plain text", 400, User, || Step::status(400).body("no"), "HTTP 400: no"),
+        Row::broken(
+            "400 without a body",
+            || Step::status(400).body(""),
+            "something in front of the service turned the request down",
+        ),
         Row::refused(
             "401",
             401,

@@ -11,8 +11,9 @@ use serde_json::Value;
 use tinkex_testkit::{Reply, Step};
 
 /// The scenarios that concern this client, by the beginnings of their names.
-const CONCERNS: [&str; 18] = [
+const CONCERNS: [&str; 19] = [
     "asample_",
+    "auth_",
     "billing_pause_402",
     "cancel_future",
     "client_",
@@ -33,8 +34,9 @@ const CONCERNS: [&str; 18] = [
 ];
 
 /// What tests of this folder replay, by name; [`every_scenario_is_replayed`] holds it against the folder.
-const REPLAYED: [&[&str]; 8] = [
+const REPLAYED: [&[&str]; 9] = [
     super::configuration::REPLAYED,
+    super::credentials::REPLAYED,
     super::custom_losses::REPLAYED,
     super::sessions::REPLAYED,
     super::sampling::REPLAYED,
@@ -73,6 +75,15 @@ impl Scenario {
     fn read(name: &str, path: &Path) -> Self {
         let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let raw: Value = serde_json::from_slice(&text).unwrap();
+        Self::of(name, raw)
+    }
+
+    /// The scenario with other text in place of its placeholders.
+    pub(super) fn filled(&self, fill: impl Fn(&str) -> String) -> Self {
+        Self::of(&self.name, serde_json::from_str(&fill(&self.raw.to_string())).unwrap())
+    }
+
+    fn of(name: &str, raw: Value) -> Self {
         let exchange = |value: &Value| Exchange {
             request: value["request"].clone(),
             response: value["response"].clone(),
@@ -174,7 +185,7 @@ fn every_scenario_is_replayed() {
 #[test]
 fn copies_have_not_drifted() {
     let Some(originals) = originals() else { return };
-    for part in ["scenarios", "classic_0_7_0"] {
+    for part in ["scenarios", "classic_0_7_0", "vectors"] {
         let copies = names(&folder().join(part));
         for name in &copies {
             let file = format!("{part}/{name}.json");

@@ -3,6 +3,7 @@
 
 mod compare;
 mod configuration;
+mod credentials;
 mod custom_losses;
 mod deviations;
 mod fixtures;

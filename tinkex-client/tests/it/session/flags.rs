@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tinkex_client::{ErrorKind, FinishReason, SamplingClient};
+use tinkex_client::{ErrorKind, FinishReason, LossFn, SamplingClient};
 use tinkex_testkit::{Gate, Received, Step};
 use tokio::time::Instant;
-use tracing::Level;
 
 use super::{MINUTE, SECOND, arrivals, pass, settle, steered, with_flags};
 use crate::harness::{self, MODEL};
-use crate::log_capture::LogCapture;
 
 fn payload(request: &Received) -> bool {
     request.route() == "retrieve_future" && request.field("allow_metadata_only") == Some(&json!(false))
@@ -40,6 +38,63 @@ async fn dynamic_flags_are_refreshed() {
     let seconds: Vec<_> =
         arrivals(&server, "client/dynamic_config", connected)[1..].iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [10, 20, 80, 140, 200, 230]);
+}
+
+/// PROTOCOL 4.2, at its edges: nothing is asked more often than every 10 s; an endpoint that is gone keeps what was known,
+/// and is asked again; an interval beyond all time is none.
+#[tokio::test(start_paused = true)]
+async fn dynamic_flags_at_their_edges() {
+    let (behind, server) = steered();
+    behind.set_latency(100 * 60 * MINUTE);
+    behind.set_dynamic_config(&json!({ "refresh_interval_sec": 0, "sample_cancel_enabled": true }));
+    let (_service, sampler) = harness::sampler(&server).await;
+    let connected = Instant::now();
+    let given_up = async || {
+        let before = server.count("retrieve_future");
+        let sample = sampler.sample(harness::request(&[1]));
+        server.wait_for("retrieve_future", before + 1).await;
+        drop(sample);
+        settle().await;
+        behind.cancelled().len()
+    };
+    server.script("client/dynamic_config", [Step::status(404).repeat(2)]).then_behave();
+    pass(25 * SECOND).await;
+    assert_eq!(given_up().await, 1, "still wanted");
+    behind.set_dynamic_config(&json!({ "refresh_interval_sec": u64::MAX }));
+    pass(10 * SECOND).await;
+    assert_eq!(given_up().await, 1, "not wanted any more");
+    pass(12 * 60 * MINUTE).await;
+    let asked = arrivals(&server, "client/dynamic_config", connected);
+    assert_eq!(asked[1..].iter().map(Duration::as_secs).collect::<Vec<_>>(), [10, 20, 30]);
+}
+
+/// `use_pyqwest_transport` selects a part of the reference SDK; no byte on the wire depends on it (PROTOCOL 4.1).
+#[tokio::test(start_paused = true)]
+async fn the_flag_without_effect() {
+    let traffic = async |flags| {
+        let (behind, server) = steered();
+        behind.set_client_config(&flags);
+        let (service, sampler) = harness::sampler(&server).await;
+        sampler.sample(harness::request(&[1])).await.unwrap();
+        let trainer = service.lora_training_client(MODEL).rank(4).seed(7).create().await.unwrap();
+        let pass = trainer.forward_backward(vec![harness::example("flag")], LossFn::CrossEntropy);
+        pass.await.unwrap();
+        service.close(FinishReason::Success).await.unwrap();
+        let shown = |request: &Received| {
+            let mut headers = request.headers.clone();
+            // Each server has a name of its own.
+            headers.remove("host");
+            // A random one; whether it is there is all that can be compared.
+            if let Some(key) = headers.get_mut("x-idempotency-key") {
+                *key = "key".parse().unwrap();
+            }
+            (request.path.clone(), headers, request.body.clone())
+        };
+        server.all_requests().iter().map(|request| shown(request)).collect::<Vec<_>>()
+    };
+    let with = traffic(json!({ "use_pyqwest_transport": true })).await;
+    assert_eq!(with, traffic(json!({ "use_pyqwest_transport": false })).await);
+    assert_eq!(with, traffic(json!({})).await);
 }
 
 /// `sample_max_concurrent_requests` limits samples from submission to result; the client's own limit can be lower.
@@ -113,7 +168,7 @@ async fn the_flag_for_no_retries() {
     let gate = Gate::new();
     server.script("asample", [Step::behave().gate(&gate)]).then_repeat_last();
     let handles: Vec<_> = (0..4).map(|n| sampler.sample(harness::request(&[n]))).collect();
-    gate.arrived(4).await;
+    tokio::time::timeout(MINUTE, gate.arrived(4)).await.expect("all four at once");
     gate.open();
     assert!(join_all(handles).await.iter().all(Result::is_ok));
     behind.expire_next();
@@ -199,17 +254,22 @@ async fn the_flags_for_cancellation() {
     assert_eq!(server.all_requests().last().unwrap().segments().last(), Some("finish"));
 }
 
-/// PROTOCOL 3.4: a server that asks for the JWT exchange, which this version lacks, is told the key itself, and the log
-/// says so.
+/// `pjwt_auth_enabled` (PROTOCOL 3.4): the key is exchanged, and everything but flags and exchange carries the token.
+/// Without the flag the key itself does.
 #[tokio::test(start_paused = true)]
 async fn the_flag_for_the_jwt_exchange() {
-    let (log, _guard) = LogCapture::start();
-    let (_behind, server, _service, sampler) = with_flags(json!({ "pjwt_auth_enabled": true })).await;
-    sampler.sample(harness::request(&[1])).await.unwrap();
-    let warnings = log.messages(Level::WARN);
-    assert!(warnings.len() == 1 && warnings[0].contains("JWT"), "{warnings:?}");
-    assert!(server.all_requests().iter().all(|request| request.header("x-api-key") == Some("tml-test")));
-    assert_eq!(server.count("auth/token"), 0);
+    for enabled in [true, false] {
+        let flags = json!({ "pjwt_auth_enabled": enabled });
+        let (_behind, server, _service, sampler) = with_flags(flags).await;
+        sampler.sample(harness::request(&[1])).await.unwrap();
+        assert_eq!(server.count("auth/token"), u64::from(enabled));
+        for request in server.all_requests() {
+            let key = request.header("x-api-key").unwrap();
+            let with_key = !enabled || ["client/config", "auth/token"].contains(&request.route());
+            assert_eq!(key == "tml-test", with_key, "{}", request.route());
+            assert_eq!(key.starts_with("eyJ"), !with_key, "{}", request.route());
+        }
+    }
 }
 
 /// PROTOCOL 16.6: an answer that ends the session poll fails whoever waits; samples after that are not even sent.

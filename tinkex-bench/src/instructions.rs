@@ -1,0 +1,118 @@
+//! How many instructions the encode and decode paths take, counted by callgrind: unlike time, the count is the same on
+//! a busy machine.
+//!
+//! Each operation runs in a process of its own twice, with different numbers of repetitions. The difference, divided by
+//! the difference of the repetitions, is the cost of one; all setup cancels out.
+
+mod callgrind;
+mod canned_transport;
+
+use serde::Serialize;
+use tinkex_client::{ModelInput, SampleRequest, SamplingParams, ServiceClient, SharedTransport};
+
+use crate::AnyError;
+use crate::command_line::Size;
+use crate::operations::{self, Cut, Operation};
+use canned_transport::CannedTransport;
+
+/// The instructions of one operation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Count {
+    pub(crate) operation: String,
+    pub(crate) instructions: f64,
+}
+
+/// What there is to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    EncodeAsample(usize),
+    DecodeSample,
+    EncodeForwardBackward,
+    DecodeForwardBackward,
+    /// A whole sample through the client with a prompt of so many tokens, over a transport that answers from memory.
+    Sample(usize),
+}
+
+impl Counted {
+    const ALL: [Self; 9] = [
+        Self::EncodeAsample(256),
+        Self::EncodeAsample(2_048),
+        Self::EncodeAsample(16_384),
+        Self::EncodeAsample(32_768),
+        Self::DecodeSample,
+        Self::EncodeForwardBackward,
+        Self::DecodeForwardBackward,
+        Self::Sample(256),
+        Self::Sample(2_048),
+    ];
+
+    fn name(self) -> String {
+        match self {
+            Self::EncodeAsample(tokens) => format!("encode asample, {tokens} tokens"),
+            Self::DecodeSample => "decode sample, 32 tokens".to_owned(),
+            Self::EncodeForwardBackward => "encode forward_backward, 128 x 2048 tokens".to_owned(),
+            Self::DecodeForwardBackward => "decode 128 x 2048 logprobs".to_owned(),
+            Self::Sample(tokens) => format!("a whole sample in memory, {tokens} tokens"),
+        }
+    }
+
+    /// The repetitions of the two runs.
+    fn repetitions(self) -> [usize; 2] {
+        match self {
+            Self::EncodeForwardBackward | Self::DecodeForwardBackward => [2, 6],
+            Self::EncodeAsample(16_384..) => [5, 25],
+            _ => [100, 500],
+        }
+    }
+}
+
+/// Counts everything; a sentence that says why not, where there is no callgrind.
+pub(crate) fn run(size: Size) -> Result<Result<Vec<Count>, String>, AnyError> {
+    if let Err(missing) = callgrind::check() {
+        return Ok(Err(missing));
+    }
+    let counted = match size {
+        Size::Smoke => vec![Counted::DecodeSample],
+        _ => Counted::ALL.to_vec(),
+    };
+    let mut counts = Vec::new();
+    for counted in counted {
+        let operation = counted.name();
+        let [few, many] = counted.repetitions();
+        let difference =
+            callgrind::count(&operation, many)?.saturating_sub(callgrind::count(&operation, few)?);
+        counts.push(Count { instructions: difference as f64 / (many - few) as f64, operation });
+    }
+    Ok(Ok(counts))
+}
+
+/// The program that is counted: the operation of that name, repeated.
+pub(crate) fn repeat(name: &str, repetitions: usize) -> Result<(), AnyError> {
+    let counted = Counted::ALL.into_iter().find(|counted| counted.name() == name);
+    let again = |operation: Operation| (0..repetitions).try_for_each(|_| operation.run());
+    match counted.ok_or_else(|| format!("unknown operation {name:?}"))? {
+        Counted::EncodeAsample(tokens) => again(operations::encode_asample(tokens)?),
+        Counted::DecodeSample => again(operations::decode_sample()?),
+        Counted::EncodeForwardBackward => again(operations::encode_forward_backward(128, 2_048, Cut::Usual)?),
+        Counted::DecodeForwardBackward => again(operations::decode_forward_backward(128, 2_048)?),
+        Counted::Sample(tokens) => {
+            // One thread, so that every run takes the same way.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(sample(tokens, repetitions))
+        }
+    }
+}
+
+async fn sample(tokens: usize, repetitions: usize) -> Result<(), AnyError> {
+    let transport = SharedTransport::new(CannedTransport::new());
+    let service =
+        ServiceClient::builder().api_key("tml-bench").base_url("http://memory.test").transport(transport);
+    let service = service.build().await?;
+    let sampler = service.sampling_client().base_model("Qwen/Qwen3-8B").create().await?;
+    let prompt: Vec<i32> = (0..tokens as i32).collect();
+    for _ in 0..repetitions {
+        let params = SamplingParams::new().max_tokens(32);
+        sampler.sample(SampleRequest::new(ModelInput::from_ints(prompt.clone()), params)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! A report with fixed figures, for tests: every target is met with room.
+
+use std::collections::BTreeMap;
+
+use super::Report;
+use crate::cell::{Cell, Load, Polling};
+use crate::contender::Contender;
+use crate::instructions::Count;
+use crate::machine::Machine;
+use crate::meter::Memory;
+use crate::reading::{Latency, Reading};
+use crate::rounds::Rounds;
+use crate::server::Heartbeats;
+use crate::wire::{LONG_PROMPT, Timing};
+
+pub(super) fn report() -> Report {
+    Report {
+        machine: Machine {
+            date: "Sun, 22 Nov 2026 03:00:00 GMT".to_owned(),
+            commit: "abc".to_owned(),
+            processor: "A processor".to_owned(),
+            cores: 2,
+            memory_gib: 8.0,
+            kernel: "6.1".to_owned(),
+            open_files: 20_000,
+            load_before: "0.1, 0.1, 0.1".to_owned(),
+            rustc: "rustc 1.95.0".to_owned(),
+            python: "Python 3.11".to_owned(),
+        },
+        method: vec!["It was measured with care.".to_owned()],
+        sampling: vec![sampling()],
+        inflight: vec![inflight(10_000), inflight(4_000)],
+        wire: vec![Timing {
+            name: LONG_PROMPT.to_owned(),
+            bytes: 205_342,
+            milliseconds: 0.2,
+            copy_milliseconds: 0.01,
+            target_milliseconds: Some(0.5),
+        }],
+        instructions: vec![Count { operation: "encode".to_owned(), instructions: 1_234.0 }],
+        notes: Vec::new(),
+        failures: Vec::new(),
+        targets: Vec::new(),
+    }
+}
+
+/// Ten rounds, each slower than the one before for all: 1.2 times the bare loop and a fortieth of Python in each.
+fn sampling() -> Rounds {
+    let load = Load::Samples { warm_up: 200, measured: 1_000 };
+    let cell = Cell { prompt_tokens: 2_048, in_flight: 64, reply_ms: 0, polling: Polling::PerRequest, load };
+    let rounds = (0..10).map(|n| {
+        let bare = (85.0 + f64::from(n) * (30.0 / 9.0)) * 1e-6;
+        let tinkex = bare * 1.2;
+        let readings =
+            [(Contender::Tinkex, tinkex), (Contender::Bare, bare), (Contender::Python, tinkex * 40.0)];
+        readings.into_iter().map(|(who, cpu)| (who, reading(1_000, cpu * 1_000.0, 1.0))).collect()
+    });
+    Rounds { cell, rounds: rounds.collect() }
+}
+
+fn inflight(in_flight: usize) -> Rounds {
+    let load = Load::Steady { measured_ms: 25_000 };
+    let cell = Cell { prompt_tokens: 256, in_flight, reply_ms: 5_000, polling: Polling::PerRequest, load };
+    let readings =
+        [(Contender::Tinkex, reading(50_000, 10.0, 25.0)), (Contender::Bare, reading(50_000, 8.0, 25.0))];
+    Rounds { cell, rounds: vec![BTreeMap::from(readings)] }
+}
+
+fn reading(samples: usize, cpu_seconds: f64, wall_seconds: f64) -> Reading {
+    Reading {
+        samples,
+        cpu_seconds,
+        wall_seconds,
+        memory: Some(Memory { baseline_bytes: 10 << 20, peak_bytes: 50 << 20 }),
+        added_latency_ms: Latency { p50: 1.0, p90: 2.0, p99: 3.0, max: 4.0 },
+        heartbeats: Heartbeats { count: 2, largest_gap_seconds: 10.1 },
+    }
+}
