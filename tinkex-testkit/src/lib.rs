@@ -5,6 +5,10 @@
 //! [`FakeServer::listen`] is a real server on 127.0.0.1, for any client in any language, which speaks HTTP/1.1 and
 //! HTTP/2 (feature `tls`: also over TLS, `FakeServer::listen_tls`); faults happen on the wire there. Use the first wherever you can: under paused time a real socket makes timers fire at once.
 //!
+//! [`FakeServer::transport_over`] joins the two: the script is played in tokio's time, and any transport of yours carries
+//! the bytes over a real socket, while which the clock stands still. So a test suite in virtual time runs over any HTTP
+//! stack.
+//!
 //! Beneath is a [`Behaviour`]; [`service::Service`] is the one that answers like the real service, or like one of
 //! the open servers ([`service::Dialect`]), with samples from a small
 //! [language model](model) that a [learner] trains. On top are scripts:

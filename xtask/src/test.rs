@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command_line::Suite;
-use crate::transports::{EXCEPTIONS, MODULES, TRANSPORTS, VARIABLE};
+use crate::transports::{EXCEPTIONS, LONG, MODULES, TRANSPORTS, VARIABLE};
 use crate::workspace::Workspace;
 use crate::{process, table};
 
@@ -108,10 +108,11 @@ fn execute(workspace: &Workspace, run: &Run) -> (Tally, Result<(), String>) {
 /// The invocations behind a suite; without one, everything.
 fn plan(suite: Option<Suite>) -> Vec<Run> {
     match suite {
-        None => vec![
-            workspace_run("workspace", &["--no-fail-fast"], &[]),
+        None => [workspace_run("workspace", &["--no-fail-fast"], &[])]
+            .into_iter()
+            .chain(TRANSPORTS.map(|(name, label)| transport_run(name, label, &LONG)))
             // Its own run: the tokenizer crates are large, and everything else does not need them.
-            Run {
+            .chain([Run {
                 label: "tokenizers",
                 arguments: cargo_test(
                     &["-p", "tinkex-client", "--lib", "--test", "it"],
@@ -119,9 +120,9 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
                     &["tokenizer"],
                 ),
                 transport: None,
-            },
-            tls_run(),
-        ],
+            }])
+            .chain([tls_run()])
+            .collect(),
         Some(Suite::Unit) => vec![
             workspace_run("unit", &["--no-fail-fast", "--lib", "--bins"], &[]),
             workspace_run("doctests", &["--doc"], &[]),
@@ -166,7 +167,7 @@ fn plan(suite: Option<Suite>) -> Vec<Run> {
                 transport: None,
             },
         ],
-        Some(Suite::Transports) => TRANSPORTS.map(|(name, label)| transport_run(name, label)).into(),
+        Some(Suite::Transports) => TRANSPORTS.map(|(name, label)| transport_run(name, label, &[])).into(),
         Some(Suite::Golden) => vec![workspace_run("golden", &["--no-fail-fast", "--tests"], &["golden"])],
     }
 }
@@ -177,10 +178,11 @@ fn workspace_run(label: &'static str, selection: &[&'static str], filters: &[&'s
     Run { label, arguments: cargo_test(&wide, WORKSPACE_FEATURES, filters), transport: None }
 }
 
-/// The client's tests over another transport.
-fn transport_run(name: &'static str, label: &'static str) -> Run {
+/// The client's tests over another transport, less those that are too long.
+fn transport_run(name: &'static str, label: &'static str, too_long: &[&'static str]) -> Run {
     let run = client_run(label, &MODULES);
-    let skipped = EXCEPTIONS.iter().flat_map(|left_out| ["--skip", left_out.test]);
+    let left_out = EXCEPTIONS.iter().map(|left_out| left_out.test).chain(too_long.iter().copied());
+    let skipped = left_out.flat_map(|test| ["--skip", test]);
     let arguments = run.arguments.into_iter().chain(skipped).collect();
     Run { arguments, transport: Some(name), ..run }
 }
@@ -190,6 +192,7 @@ fn tls_run() -> Run {
     Run {
         label: "TLS and proxies",
         arguments: cargo_test(&["-p", "tinkex-http", "--test", "tls"], "rustls,zstd", &[]),
+        transport: None,
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) const MODULES: [&str; 11] = [
     "workflow::",
 ];
 
+/// Of these what plain `cargo xtask test` leaves to the suite, since it would take minutes: the long random plays.
+pub(crate) const LONG: [&str; 2] = ["soak::", "training_interleavings::"];
+
 /// A test that is left out, and why.
 pub(crate) struct Exception {
     pub(crate) test: &'static str,

@@ -14,7 +14,7 @@ use tinkex_testkit::FakeServer;
 use tinkex_testkit::service::Service;
 use tokio::time::Instant;
 
-pub(crate) use swapped::{is_in_memory, transport};
+pub(crate) use swapped::{HyperTransport, UreqTransport, is_in_memory, transport};
 
 /// The base model of the tests.
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";

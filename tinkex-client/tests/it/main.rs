@@ -26,4 +26,5 @@ mod training;
 mod training_dialects;
 mod training_interleavings;
 mod training_regressions;
+mod transports;
 mod workflow;

@@ -126,5 +126,6 @@ fn root_cause(error: &reqwest::Error) -> String {
 fn failure(error: reqwest::Error, kind: TransportErrorKind, what: &str) -> TransportError {
     let error = error.without_url();
     let root = root_cause(&error);
-    TransportError::new(kind, format!("{what}: {root}")).with_source(error)
+    // The message has the cause, so the error has no source: whoever prints the whole chain shall not read it twice.
+    TransportError::new(kind, format!("{what}: {root}"))
 }

@@ -72,10 +72,12 @@ fn by_cause(error: BoxError) -> TransportError {
         Ok(own) => return *own,
         Err(error) => error,
     };
-    let kind = causes(&*error).find_map(|cause| cause.downcast_ref()).map(TransportError::kind);
+    let own = causes(&*error).find_map(|cause| cause.downcast_ref::<TransportError>());
     // The message has them all, so the error has no source: nothing is to be read twice.
     let told: Vec<_> = causes(&*error).map(ToString::to_string).collect();
-    TransportError::new(kind.unwrap_or(TransportErrorKind::Other), told.join(": "))
+    let kind = own.map_or(TransportErrorKind::Other, TransportError::kind);
+    let told = TransportError::new(kind, told.join(": "));
+    if own.is_some_and(TransportError::is_permanent) { told.permanent() } else { told }
 }
 
 /// An error and what caused it.

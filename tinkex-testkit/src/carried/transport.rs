@@ -83,7 +83,11 @@ impl<T: Transport> Transport for CarriedTransport<T> {
         turn.first().await;
         let (intake, answer) = self.admit(arrival, host);
         drop(turn);
+        // What was sent before this came is taken in before anything is played, as tasks in memory let each other run.
+        let pause = self.requests.stand();
         let perform = async {
+            pause.first().await;
+            drop(pause);
             match intake {
                 Intake::Controlled(reply) => (Outcome::Answer(reply, Delivery::Whole), None),
                 Intake::Admitted(admitted) => {

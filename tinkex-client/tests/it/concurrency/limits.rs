@@ -52,8 +52,8 @@ async fn submissions_at_once_are_limited() {
 #[tokio::test(start_paused = true)]
 async fn queued_samples_respect_a_window_that_began_later() {
     let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
-    let gate = Gate::new();
-    let first = Step::status(429).header("retry-after", "1").gate(&gate);
+    let (refusal, gate) = (Gate::new(), Gate::new());
+    let first = Step::status(429).header("retry-after", "1").gate(&refusal);
     server
         .script(
             "asample",
@@ -61,7 +61,10 @@ async fn queued_samples_respect_a_window_that_began_later() {
         )
         .then_repeat_last();
     let handles = fan_out(&sampler, 460);
-    gate.arrived(400).await;
+    refusal.arrived(1).await;
+    gate.arrived(399).await;
+    refusal.open();
+    server.wait_for_in_flight("asample", 399).await;
     gate.open();
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(1_300)).await;

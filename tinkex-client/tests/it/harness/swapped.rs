@@ -10,8 +10,8 @@ mod ureq;
 use tinkex_client::SharedTransport;
 use tinkex_testkit::FakeServer;
 
-use hyper::HyperTransport;
-use ureq::UreqTransport;
+pub(crate) use hyper::HyperTransport;
+pub(crate) use ureq::UreqTransport;
 
 /// Names the transport. Not set, it is the in-memory one.
 const VARIABLE: &str = "TINKEX_TEST_TRANSPORT";
