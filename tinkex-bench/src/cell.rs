@@ -23,6 +23,19 @@ pub(crate) struct Cell {
     pub(crate) polling: Polling,
     /// How much of it.
     pub(crate) load: Load,
+    /// What is spoken between contender and server; the Python SDK speaks HTTP/1.1 in any case.
+    pub(crate) http: Http,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Http {
+    /// HTTP/1.1: a connection for every call in flight.
+    #[default]
+    One,
+    /// HTTP/2 without asking first (prior knowledge): calls share connections.
+    Two,
 }
 
 /// How results are waited for.
@@ -102,6 +115,10 @@ impl fmt::Display for Cell {
             Load::Samples { .. } if self.reply_ms > 0 => f.write_str(", begun at once"),
             Load::Steady { .. } => f.write_str(", begun evenly"),
             Load::Samples { .. } => Ok(()),
+        }?;
+        match self.http {
+            Http::One => Ok(()),
+            Http::Two => f.write_str(", HTTP/2"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Http};
 use crate::contender::Contender;
 
 /// What this process is.
@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) samples: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) prompt_tokens: Option<usize>,
+    pub(crate) http: Http,
     /// An interpreter that has the official SDK.
     pub(crate) python: Option<PathBuf>,
     /// The folder for the report; none where it is only printed.
@@ -61,7 +62,7 @@ pub(crate) enum Size {
     Full,
 }
 
-const USAGE: &str = "usage: cargo xtask bench [sampling|inflight|wire|instructions] [--quick|--full|--smoke] \
+const USAGE: &str = "usage: cargo xtask bench [sampling|inflight|wire|instructions] [--quick|--full|--smoke] [--http1|--http2] \
                      [--rounds N] [--samples N] [--in-flight N] [--prompt-tokens N] [--python PATH] [--out FOLDER]";
 
 /// Reads the arguments after the program's name.
@@ -96,6 +97,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Role, Str
             "--smoke" => options.size = Size::Smoke,
             "--quick" => options.size = Size::Quick,
             "--full" => options.size = Size::Full,
+            "--http1" => options.http = Http::One,
+            "--http2" => options.http = Http::Two,
             "--rounds" => options.rounds = Some(number(&value()?)?),
             "--samples" => options.samples = Some(number(&value()?)?),
             "--in-flight" => options.in_flight = Some(number(&value()?)?),
@@ -138,9 +141,10 @@ mod tests {
             size: Size::Quick,
             rounds: Some(5),
             in_flight: Some(64),
+            http: Http::Two,
             ..Options::default()
         };
-        assert_eq!(options("sampling --quick --rounds 5 --in-flight 64"), Ok(wanted));
+        assert_eq!(options("sampling --quick --rounds 5 --in-flight 64 --http2"), Ok(wanted));
         assert_eq!(options(""), Ok(Options::default()));
     }
 

@@ -65,8 +65,8 @@ pub(crate) fn work(contender: Contender, url: String, cell: Cell) -> Result<Read
     // A task of its own: what runs on the main thread wakes it from another one, which costs everybody alike.
     let task = runtime.spawn(async move {
         match contender {
-            Contender::Tinkex => drive(&tinkex::Tinkex::prepare(&url).await?, &cell).await,
-            Contender::Bare => drive(&bare::Bare::prepare(&url, cell.polling)?, &cell).await,
+            Contender::Tinkex => drive(&tinkex::Tinkex::prepare(&url, cell.http).await?, &cell).await,
+            Contender::Bare => drive(&bare::Bare::prepare(&url, &cell)?, &cell).await,
             Contender::Python => Err("the Python SDK runs in Python".into()),
         }
     });

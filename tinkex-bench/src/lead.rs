@@ -23,7 +23,7 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
     let described = python.as_ref().map(Python::description).map_err(Clone::clone);
     let mut report = Report {
         machine: Machine::here(&described),
-        method: method::describe(pinning),
+        method: method::describe(pinning, options.http),
         sampling: Vec::new(),
         inflight: Vec::new(),
         wire: Vec::new(),

@@ -1,14 +1,19 @@
 //! How it was measured, in sentences for the report.
 
+use crate::cell::Http;
 use crate::pinning::Pinning;
 use crate::plan::MOST_FOR_PYTHON;
 use crate::server::SAMPLED_TOKENS;
 
 /// The sentences.
-pub(crate) fn describe(pinning: Option<Pinning>) -> Vec<String> {
+pub(crate) fn describe(pinning: Option<Pinning>, http: Http) -> Vec<String> {
+    let http = match http {
+        Http::One => "HTTP/1.1",
+        Http::Two => "HTTP/2 with prior knowledge (the Python SDK: HTTP/1.1)",
+    };
     vec![
         format!(
-            "Server and contenders are processes of their own, over HTTP/1.1 on the loopback; {}.",
+            "Server and contenders are processes of their own, over {http} on the loopback; {}.",
             Pinning::description(pinning)
         ),
         "The server is the same process for all: the testkit's socket face with answers made beforehand. What it \

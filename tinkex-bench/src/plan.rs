@@ -32,7 +32,8 @@ pub(crate) fn sampling(options: &Options) -> Vec<Task> {
                 let measured =
                     options.samples.unwrap_or_else(|| samples(options.size, prompt_tokens, in_flight));
                 let load = Load::Samples { warm_up: measured / 5, measured };
-                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load };
+                let http = options.http;
+                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http };
                 let all = Contender::ALL.into_iter();
                 let contenders =
                     all.filter(|who| *who != Contender::Python || in_flight <= MOST_FOR_PYTHON).collect();
@@ -59,7 +60,8 @@ pub(crate) fn inflight(options: &Options) -> Vec<Task> {
                 let evenly = Load::Steady { measured_ms: seconds * 1_000 };
                 let at_once = Load::Samples { warm_up: 0, measured: in_flight };
                 for load in [evenly, at_once] {
-                    let cell = Cell { prompt_tokens, in_flight, reply_ms, polling, load };
+                    let http = options.http;
+                    let cell = Cell { prompt_tokens, in_flight, reply_ms, polling, load, http };
                     let contenders = vec![Contender::Tinkex, Contender::Bare];
                     tasks.push(Task { cell, contenders, rounds: options.rounds.unwrap_or(rounds) });
                 }

@@ -51,8 +51,8 @@ fn process(name: &str) -> Option<String> {
 
 /// A folder that a variable names.
 #[cfg(feature = "tokenizers")]
-pub(crate) fn folder(name: &str) -> Option<std::path::PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(std::path::PathBuf::from)
+pub(crate) fn folder(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// What the environment says to a client. Taken once.
@@ -81,7 +81,8 @@ impl Environment {
             .unwrap_or_default();
         tags.sort_unstable();
         tags.dedup();
-        let home = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+        let (home, profile) = (set("HOME"), set("USERPROFILE"));
+        let home = if cfg!(windows) { profile } else { home };
         Self {
             api_key: set("TINKER_API_KEY"),
             credential_command: set("TINKER_CREDENTIAL_CMD"),
@@ -177,6 +178,8 @@ mod tests {
     fn the_guide_names_every_variable() {
         let read = RefCell::new(BTreeSet::new());
         let lookup = |name: &str| {
+            // The guide names it beside the other systems' name.
+            let name = if name == "USERPROFILE" { "HOME" } else { name };
             read.borrow_mut().insert(name.to_owned());
             None
         };

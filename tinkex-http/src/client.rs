@@ -104,7 +104,7 @@ impl HttpClient {
     /// # Errors
     /// See [`HttpErrorKind`].
     pub async fn send(&self, request: &ApiRequest) -> Result<ApiResponse, HttpError> {
-        self.run(request, None).await
+        self.run(request, None).await.map_err(|error| self.0.first_contact.advise(error))
     }
 
     /// Like [`send`](Self::send), but makes no further attempt once `stop` completes. An attempt that is under way is
@@ -118,7 +118,7 @@ impl HttpClient {
         request: &ApiRequest,
         stop: StopSignal<'_>,
     ) -> Result<ApiResponse, HttpError> {
-        self.run(request, Some(stop)).await
+        self.run(request, Some(stop)).await.map_err(|error| self.0.first_contact.advise(error))
     }
 
     async fn run(

@@ -143,12 +143,13 @@ impl HttpError {
         self
     }
 
+    pub(crate) fn advising(mut self, advice: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(advice);
+        self
+    }
+
     pub(crate) fn gave_up(mut self, limit: Option<String>) -> Self {
-        if limit.is_some() && self.0.kind == HttpErrorKind::Connect {
-            self.0
-                .message
-                .push_str("; check the base URL, the network and the proxy (HTTPS_PROXY, NO_PROXY)");
-        }
         self.0.limit = limit;
         self
     }

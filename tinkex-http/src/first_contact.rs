@@ -4,30 +4,46 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::attempt::AttemptFailure;
+use crate::{HttpError, HttpErrorKind};
 
 /// What a client knows of its service's presence.
 #[derive(Debug, Default)]
 pub(crate) struct FirstContact {
-    /// The service has answered, or it was told that it does not.
-    settled: AtomicBool,
+    /// The service has answered something.
+    made: AtomicBool,
+    /// It was told that it does not.
+    told: AtomicBool,
 }
 
 impl FirstContact {
     /// The service has answered something.
     pub(crate) fn made(&self) {
-        if !self.settled.load(Ordering::Relaxed) {
-            self.settled.store(true, Ordering::Relaxed);
+        // Nearly always known: a look is cheaper than a change that all cores must hear of.
+        if !self.made.load(Ordering::Relaxed) {
+            self.made.store(true, Ordering::Relaxed);
         }
     }
 
     /// No connection could be made, and it will be tried again. Told once, where it never was different.
     pub(crate) fn missing(&self, host: &str, operation: &'static str, failure: &AttemptFailure) {
-        if !self.settled.swap(true, Ordering::Relaxed) {
+        if !self.made.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 operation,
                 server.address = host,
                 "{host} has not been reached yet, trying again: {failure}"
             );
+        }
+    }
+
+    /// Adds to the final error of a call what to check, where the service was never reached.
+    pub(crate) fn advise(&self, error: HttpError) -> HttpError {
+        let unreached = error.kind() == HttpErrorKind::Connect
+            && error.limit().is_some()
+            && !self.made.load(Ordering::Relaxed);
+        if unreached {
+            error.advising("check the base URL, the network and the proxy (HTTPS_PROXY, NO_PROXY)")
+        } else {
+            error
         }
     }
 }

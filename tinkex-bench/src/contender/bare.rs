@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tinkex_types::SampleResponse;
 
 use super::wakers::Wakers;
-use crate::cell::Polling;
+use crate::cell::{Cell, Http, Polling};
 use crate::driver::Sampler;
 use crate::server::SAMPLED_TOKENS;
 
@@ -56,6 +56,9 @@ struct Retrieve<'a> {
 struct Promise {
     request_id: String,
 }
+
+/// Calls that share an HTTP/2 connection, as many as in the client under test (PROTOCOL 8).
+const CALLS_PER_CONNECTION: usize = 50;
 
 /// What stands in the header of every request (PROTOCOL 5.1), as the client under test sends it.
 const EVERY: &[(&str, &str)] = &[
@@ -104,9 +107,9 @@ struct Connected {
 }
 
 impl Bare {
-    pub(super) fn prepare(url: &str, polling: Polling) -> Result<Self, crate::AnyError> {
-        let wire = Wire::new(url)?;
-        let wakers = (polling == Polling::Session).then(|| Wakers::new(wire.clone()));
+    pub(super) fn prepare(url: &str, cell: &Cell) -> Result<Self, crate::AnyError> {
+        let wire = Wire::new(url, cell)?;
+        let wakers = (cell.polling == Polling::Session).then(|| Wakers::new(wire.clone()));
         Ok(Self(Arc::new(Connected { wire, next: AtomicUsize::new(0), wakers })))
     }
 }
@@ -156,7 +159,8 @@ pub(super) enum Route {
 /// The requests, with everything made beforehand that can be.
 #[derive(Clone)]
 pub(super) struct Wire {
-    client: reqwest::Client,
+    /// One; over HTTP/2, where each keeps one connection, as many as the calls in flight need.
+    clients: Arc<[reqwest::Client]>,
     asample: Arc<Target>,
     retrieve: Arc<Target>,
     retrieve_many: Arc<Target>,
@@ -185,9 +189,21 @@ impl Target {
 }
 
 impl Wire {
-    fn new(url: &str) -> Result<Self, crate::AnyError> {
+    fn new(url: &str, cell: &Cell) -> Result<Self, crate::AnyError> {
+        let client = || {
+            let builder = reqwest::Client::builder().tcp_nodelay(true);
+            match cell.http {
+                Http::One => builder,
+                Http::Two => builder.http2_prior_knowledge(),
+            }
+            .build()
+        };
+        let clients = match cell.http {
+            Http::One => 1,
+            Http::Two => cell.in_flight.div_ceil(CALLS_PER_CONNECTION),
+        };
         Ok(Self {
-            client: reqwest::Client::builder().tcp_nodelay(true).build()?,
+            clients: (0..clients).map(|_| client()).collect::<Result<_, _>>()?,
             asample: Target::new(url, "asample", ASAMPLE)?,
             retrieve: Target::new(url, "retrieve_future", RETRIEVE)?,
             retrieve_many: Target::new(url, "retrieve_futures", RETRIEVE_MANY)?,
@@ -204,8 +220,8 @@ impl Wire {
         let number = target.requests.fetch_add(1, Ordering::Relaxed);
         // As long as the real ones.
         let key = HeaderValue::try_from(format!("tinkex-retry-{number:036}"))?;
-        let request = self
-            .client
+        let client = self.clients.get(number % self.clients.len()).ok_or("no client")?;
+        let request = client
             .post(target.url.clone())
             .headers(target.headers.clone())
             .header("x-idempotency-key", key)

@@ -1,7 +1,11 @@
 //! This client, used as its documentation says.
 
-use tinkex_client::{ModelInput, SampleRequest, SamplingClient, SamplingParams, ServiceClient};
+use tinkex_client::{
+    HttpVersionPolicy, ModelInput, ReqwestTransport, SampleRequest, SamplingClient, SamplingParams,
+    ServiceClient, SharedTransport,
+};
 
+use crate::cell::Http;
 use crate::driver::Sampler;
 use crate::server::SAMPLED_TOKENS;
 
@@ -12,8 +16,13 @@ pub(crate) struct Tinkex {
 }
 
 impl Tinkex {
-    pub(super) async fn prepare(url: &str) -> Result<Self, crate::AnyError> {
-        let service = ServiceClient::builder().api_key(super::bare::KEY).base_url(url).build().await?;
+    pub(super) async fn prepare(url: &str, http: Http) -> Result<Self, crate::AnyError> {
+        let mut builder = ServiceClient::builder().api_key(super::bare::KEY).base_url(url);
+        if http == Http::Two {
+            let transport = ReqwestTransport::builder().http_version(HttpVersionPolicy::Http2PriorKnowledge);
+            builder = builder.transport(SharedTransport::new(transport.build()?));
+        }
+        let service = builder.build().await?;
         let sampler = service.sampling_client().base_model("Qwen/Qwen3-8B").create().await?;
         Ok(Self { sampler, _service: service })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Report;
-use crate::cell::{Cell, Load, Polling};
+use crate::cell::{Cell, Http, Load, Polling};
 use crate::contender::Contender;
 use crate::instructions::Count;
 use crate::machine::Machine;
@@ -47,7 +47,14 @@ pub(super) fn report() -> Report {
 /// Ten rounds, each slower than the one before for all: 1.2 times the bare loop and a fortieth of Python in each.
 fn sampling() -> Rounds {
     let load = Load::Samples { warm_up: 200, measured: 1_000 };
-    let cell = Cell { prompt_tokens: 2_048, in_flight: 64, reply_ms: 0, polling: Polling::PerRequest, load };
+    let cell = Cell {
+        prompt_tokens: 2_048,
+        in_flight: 64,
+        reply_ms: 0,
+        polling: Polling::PerRequest,
+        load,
+        http: Http::One,
+    };
     let rounds = (0..10).map(|n| {
         let bare = (85.0 + f64::from(n) * (30.0 / 9.0)) * 1e-6;
         let tinkex = bare * 1.2;
@@ -60,7 +67,14 @@ fn sampling() -> Rounds {
 
 fn inflight(in_flight: usize) -> Rounds {
     let load = Load::Steady { measured_ms: 25_000 };
-    let cell = Cell { prompt_tokens: 256, in_flight, reply_ms: 5_000, polling: Polling::PerRequest, load };
+    let cell = Cell {
+        prompt_tokens: 256,
+        in_flight,
+        reply_ms: 5_000,
+        polling: Polling::PerRequest,
+        load,
+        http: Http::One,
+    };
     let readings =
         [(Contender::Tinkex, reading(50_000, 10.0, 25.0)), (Contender::Bare, reading(50_000, 8.0, 25.0))];
     Rounds { cell, rounds: vec![BTreeMap::from(readings)] }

@@ -78,12 +78,19 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::Load;
+    use crate::cell::{Http, Load};
 
     #[test]
     fn a_path_says_what_it_was_made_from() {
         let load = Load::Samples { warm_up: 0, measured: 1 };
-        let cell = Cell { prompt_tokens: 1, in_flight: 1, reply_ms: 5000, polling: Polling::Session, load };
+        let cell = Cell {
+            prompt_tokens: 1,
+            in_flight: 1,
+            reply_ms: 5000,
+            polling: Polling::Session,
+            load,
+            http: Http::One,
+        };
         let path = RunPath::new(7, &cell);
         assert_eq!(path.to_string(), "/run/7/session/5000");
         assert_eq!(RunPath::parse(&path.to_string()), Some(path));

@@ -119,6 +119,30 @@ async fn an_auth_error_after_an_attempt_says_so() {
     assert_eq!(error.to_string(), "op: expired (after 1 attempt in 0.5 s)");
 }
 
+/// The same service and transport with another credential; the first client keeps its own.
+#[tokio::test(start_paused = true)]
+async fn another_credential_for_the_same_service() {
+    let (server, client) = scripted([ok(), Step::status(503), ok()]);
+    let other = client.with_auth(Arc::new(ApiKey::new("tml-other").unwrap()));
+    assert_ne!(client.gate_key(), other.gate_key());
+    client.send(&post()).await.unwrap();
+    assert_eq!(other.send(&post()).await.unwrap().attempts, 2, "the policy is the same");
+    let sent: Vec<_> =
+        server.requests(ROUTE).iter().map(|r| r.header("x-api-key").unwrap().to_owned()).collect();
+    assert_eq!(sent, [KEY, "tml-other", "tml-other"]);
+}
+
+/// What an error says of itself besides its words.
+#[test]
+fn an_auth_error_tells_whether_it_may_pass() {
+    let plain = AuthError::new("no");
+    assert_eq!((plain.status(), plain.is_transient()), (None, false));
+    let down = AuthError::new("no").with_status(503).transient().with_source("the cause");
+    assert_eq!((down.status(), down.is_transient()), (Some(503), true));
+    let told_again = down.clone();
+    assert_eq!(told_again.source().unwrap().to_string(), "the cause");
+}
+
 #[derive(Debug)]
 struct Stuck;
 

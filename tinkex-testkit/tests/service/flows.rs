@@ -159,7 +159,7 @@ async fn capabilities_health_and_unknown_routes() {
         (200, Some(json!({ "status": "ok" }))),
         "needs no key"
     );
-    assert_eq!(caller.post("auth/token", json!({})).await.status, 404);
+    assert_eq!(caller.post("auth/keys", json!({})).await.status, 404);
     assert_eq!(caller.get("nonsense").await.status, 404);
     assert_eq!(caller.get("asample").await.status, 405);
     assert_eq!(caller.send(Received::new(Method::DELETE, "/api/v1/healthz")).await.status, 405);

@@ -64,9 +64,10 @@ async fn it_ends_with_its_owner() {
 #[tokio::test(start_paused = true)]
 async fn after_the_close() {
     let (behind, server, wall) = exchanging();
-    behind.set_latency(2 * HOUR);
+    behind.set_latency(90 * MINUTE);
     let service = builder(&server, &wall).build().await.unwrap();
-    let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
+    let sampler =
+        service.sampling_client().base_model(MODEL).without_stuck_detection().create().await.unwrap();
     let handle = sampler.sample(harness::request(&[1]));
     server.wait_for("asample", 1).await;
     service.close(FinishReason::Success).await.unwrap();

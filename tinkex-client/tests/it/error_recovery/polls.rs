@@ -34,8 +34,8 @@ fn poll_rows() -> Vec<(&'static str, Fault, After)> {
     let server = || After::Polls(FIRST_BACKOFF.0, FIRST_BACKOFF.1);
     let setback = || After::Polls(1.0, 1.0);
     vec![
-        ("400 once", || Step::status(400), After::Polls(0.05, 0.05)),
-        ("400 for good", || Step::status(400).repeat(4), fails(4, Status, 400, User, "HTTP 400")),
+        ("400 once", || Step::status(400).body(" "), After::Polls(0.05, 0.05)),
+        ("400 for good", || Step::status(400).body(" ").repeat(4), fails(4, Status, 400, User, "HTTP 400")),
         // Not the service's word (PROTOCOL 7.3), so it does not count towards the fourth.
         ("400 from the edge", || Step::status(400).body(""), setback()),
         (

@@ -207,7 +207,11 @@ fn rows() -> Vec<Row> {
             kind: ErrorKind::Timeout,
             takes: 60.0,
             repeated: Some((60.375, 60.5)),
-            ..Row::broken("no body", Step::stall_after_headers, "no complete response within 60 s")
+            ..Row::broken(
+                "no body",
+                Step::stall_after_headers,
+                "the response body stalled after 0 bytes: it was not complete within 60 s",
+            )
         },
         Row {
             kind: ErrorKind::Decode,
