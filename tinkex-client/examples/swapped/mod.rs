@@ -73,7 +73,7 @@ async fn show(transport: SharedTransport, url: Option<String>, model: &str) -> R
 /// What the model says after the first character.
 async fn recite(sampler: &SamplingClient) -> Result<String, Box<dyn Error>> {
     let prompt = ModelInput::from_text(&TEXT[..1], &ByteTokenizer)?;
-    let params = SamplingParams::new().max_tokens(TEXT.len() - 1).temperature(0.0);
+    let params = SamplingParams::new().max_tokens(u32::try_from(TEXT.len() - 1)?).temperature(0.0);
     let reply = sampler.sample(SampleRequest::new(prompt, params)).await?;
     let tokens = reply.sequences.first().map(|sequence| sequence.tokens.clone()).unwrap_or_default();
     Ok(format!("{}{}", &TEXT[..1], ByteTokenizer.decode(&tokens)?))
