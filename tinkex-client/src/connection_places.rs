@@ -56,7 +56,8 @@ impl ConnectionPlaces {
     }
 }
 
-#[cfg(all(test, feature = "reqwest"))]
+#[cfg(test)]
+#[cfg(feature = "reqwest")]
 mod tests {
     use tinkex_http::HttpVersionPolicy;
 

@@ -31,7 +31,8 @@ pub(crate) struct RawResponse {
     pub(crate) hint: Option<Duration>,
     /// Whether a length other than zero was announced for the body.
     pub(crate) announced: bool,
-    message: String,
+    /// What the body says to people.
+    pub(crate) message: String,
 }
 
 /// Why an attempt did not succeed.

@@ -12,6 +12,10 @@ use crate::{CallClass, SharedTransport, Transport as _};
 /// Rejections in a row that are taken for the edge's, per class of calls.
 const CREDIT: u32 = 16;
 
+/// What is said where a rejection is believed, which says nothing itself.
+const BELIEVED: &str = "again and again without a word of explanation; something in front of the service may be turning \
+                        requests down";
+
 /// How many more rejections are taken for the edge's, per class. A success gives one back.
 #[derive(Debug)]
 pub(crate) struct EdgeCredit([AtomicU32; CallClass::ALL.len()]);
@@ -40,9 +44,12 @@ impl EdgeCredit {
                 }
                 Ok(response)
             }
-            Err(AttemptFailure::Status(response)) if is_rejection(&response) => {
+            Err(AttemptFailure::Status(mut response)) if is_rejection(&response) => {
                 let less = |credit: u32| credit.checked_sub(1);
                 if credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+                    if response.message.is_empty() {
+                        response.message = BELIEVED.to_owned();
+                    }
                     return Err(AttemptFailure::Status(response));
                 }
                 transport.renew(class);

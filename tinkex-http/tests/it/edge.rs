@@ -67,7 +67,11 @@ async fn credit_is_bounded_and_is_earned_back() {
     let once = |class| post().policy(RetryPolicy::none()).class(class);
     let mut seen = Vec::new();
     for class in [CallClass::Normal].into_iter().cycle().take(20) {
-        seen.push(client.send(&once(class)).await.map(|_| ()).map_err(|error| error.status()));
+        seen.push(client.send(&once(class)).await.map(|_| ()).map_err(|error| {
+            // One that is believed has no words of its own.
+            assert!(error.to_string().contains("something in front of the service"), "{error}");
+            error.status()
+        }));
     }
     assert_eq!(seen[..3], [Ok(()); 3]);
     assert_eq!(seen[3..19], [Err(None); 16], "no more than sixteen, whatever went well before");
