@@ -80,7 +80,7 @@ fn sampler(server: &Canned) -> (Runtime, ServiceClient, SamplingClient) {
 /// is one for each sample; this is the client's own share.
 #[test]
 fn a_sample_that_waits_takes_little_memory() {
-    const LIMIT: usize = 8 * 1024;
+    const LIMIT: usize = 9 * 1024;
     for announces in [false, true] {
         let server = Canned::new(announces, true);
         let (runtime, _service, sampler) = sampler(&server);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Completion, ManyAsk, ManyOutcome, RetrieveMany, SessionPollError, Shared};
 use crate::RawResponse;
@@ -50,7 +50,12 @@ async fn ask_on<M: RetrieveMany>(many: &M, shared: &Shared, billing_pause: Durat
                 if let Some(wait) = course.wait_after(news, now.saturating_duration_since(asked))
                     && shared.ledger().next_ask().is_some()
                 {
-                    sleep(wait).await;
+                    if ask.ack_only {
+                        // A report is answered at once by right: whoever waits by now is asked for.
+                        let _ = timeout(wait, shared.wake.notified()).await;
+                    } else {
+                        sleep(wait).await;
+                    }
                 }
             }
             Verdict::Again(wait) => sleep(wait).await,

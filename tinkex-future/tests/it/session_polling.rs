@@ -189,6 +189,25 @@ async fn a_fatal_error_fails_everyone() {
     }
 }
 
+/// PROTOCOL 16.6: a report is answered at once and brings nothing new. Who begins to wait meanwhile is asked for at once,
+/// however often that happens.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_behind_a_report() {
+    let rounds = (1..=20).flat_map(|n| [finished(&format!("r-{n}"), 1, n), acked(n)]);
+    let session = Session::new(rounds);
+    let poller = session.poller();
+    let begun = Instant::now();
+    for n in 1..=20 {
+        let id = format!("r-{n}");
+        poller.wait(&id).await.unwrap();
+        poller.mark_retrieved(&id);
+        // The next one begins while the report is on its way.
+        sleep(ms(5)).await;
+    }
+    // Twenty answers that were held for 5 s each, and nothing but the reports between them.
+    assert!((secs(100)..secs(101)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
 /// Nothing is asked before the first waiter, and nothing when all is reported.
 #[tokio::test(start_paused = true)]
 async fn it_sleeps_when_there_is_nothing_to_do() {
