@@ -154,7 +154,9 @@ impl<'a> Call<'a> {
         let elapsed = self.elapsed();
         let (long, interval) = match cause {
             RetryCause::Billing => (Duration::MAX, retry_log::INTERVAL),
-            RetryCause::Throttled if self.request.gate.is_some() => (LONG_THROTTLING, retry_log::THROTTLED_INTERVAL),
+            RetryCause::Throttled if self.request.gate.is_some() => {
+                (LONG_THROTTLING, retry_log::THROTTLED_INTERVAL)
+            }
             _ => (LONG_CALL, retry_log::INTERVAL),
         };
         let (cause, attempt) = (cause.label(), self.sent);
