@@ -102,17 +102,17 @@ impl HttpClient {
     /// Cancel-safe: dropping the future gives up the running attempt and its permits.
     ///
     /// # Errors
-    /// See [`HttpErrorKind`].
+    /// See [`HttpErrorKind`](crate::HttpErrorKind).
     pub async fn send(&self, request: &ApiRequest) -> Result<ApiResponse, HttpError> {
         self.run(request, None).await.map_err(|error| self.0.first_contact.advise(error))
     }
 
     /// Like [`send`](Self::send), but makes no further attempt once `stop` completes. An attempt that is under way is
-    /// finished, so that the caller knows what became of it: the error is [`HttpErrorKind::Abandoned`] and its
-    /// [`delivery`](HttpError::delivery) says how far the call got.
+    /// finished, so that the caller knows what became of it: the error is
+    /// [`Abandoned`](crate::HttpErrorKind::Abandoned) and its [`delivery`](HttpError::delivery) says how far the call got.
     ///
     /// # Errors
-    /// See [`HttpErrorKind`].
+    /// See [`HttpErrorKind`](crate::HttpErrorKind).
     pub async fn send_until(
         &self,
         request: &ApiRequest,
