@@ -17,6 +17,7 @@ mod harness;
 mod inputs;
 mod log_capture;
 mod queue_states;
+#[cfg(feature = "reqwest")]
 mod reliability;
 mod session;
 mod soak;

@@ -17,7 +17,6 @@ mod rest_calls;
 mod sample_polls;
 mod sample_submissions;
 mod seen;
-#[cfg(feature = "reqwest")]
 mod sockets;
 mod stage;
 mod table;
@@ -28,7 +27,6 @@ mod training_submissions;
 use table::Table;
 
 /// All tables, in the order of the document.
-#[cfg(feature = "reqwest")]
 fn tables() -> Vec<Table> {
     vec![
         sockets::table(),

@@ -42,7 +42,6 @@ pub(super) fn assert_holds(title: &str, row: &Row) {
 }
 
 /// The whole document is what all rows together make.
-#[cfg(feature = "reqwest")]
 #[test]
 fn the_document_says_what_the_tests_show() {
     let fresh = written();
@@ -64,7 +63,6 @@ fn the_document_says_what_the_tests_show() {
     }
 }
 
-#[cfg(feature = "reqwest")]
 fn written() -> String {
     let mut out = include_str!("head.md").to_owned();
     out.push_str("\n## The faults\n\n");

@@ -64,7 +64,6 @@ macro_rules! rows {
         }
 
         /// All rows, played.
-        #[cfg(feature = "reqwest")]
         pub(super) fn table() -> crate::reliability::table::Table {
             let rows = vec![$(row::$test()),*];
             let module = module_path!().split_once("::").map_or("", |(_, path)| path);
