@@ -22,7 +22,7 @@ pub(crate) struct Abandon(Arc<Mutex<State>>);
 struct State {
     abandoned: bool,
     began: bool,
-    socket: Option<Weak<dyn ShutdownHandle>>,
+    line: Option<Arc<Line>>,
 }
 
 impl Abandon {
@@ -34,8 +34,10 @@ impl Abandon {
     pub(crate) fn abandon(&self) {
         let mut state = self.state();
         state.abandoned = true;
-        if let Some(socket) = state.socket.take().and_then(|socket| socket.upgrade()) {
-            socket.shutdown();
+        let line = state.line.take();
+        drop(state);
+        if let Some(line) = line {
+            line.shut_down_for(self);
         }
     }
 
@@ -48,28 +50,60 @@ impl Abandon {
         self.state().began
     }
 
-    /// Runs the call on this thread. Afterwards its socket is not shut down any more: it may serve another call.
+    /// Runs the call on this thread.
     pub(crate) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
         CURRENT.with(|current| current.replace(Some(self.clone())));
         let result = call();
         CURRENT.with(|current| current.replace(None));
-        self.state().socket = None;
+        self.state().line = None;
         result
     }
 
-    /// Notes that the call of this thread is about to use a socket.
-    fn uses(socket: &Weak<dyn ShutdownHandle>) -> Result<(), Error> {
-        CURRENT.with(|current| {
-            let current = current.borrow();
-            let Some(call) = current.as_ref() else { return Ok(()) };
-            let mut state = call.state();
-            if state.abandoned {
-                return Err(Error::Io(io::Error::new(io::ErrorKind::ConnectionAborted, "given up")));
-            }
-            state.began = true;
-            state.socket = Some(Weak::clone(socket));
-            Ok(())
-        })
+    /// The call of this thread.
+    fn current() -> Option<Self> {
+        CURRENT.with(|current| current.borrow().clone())
+    }
+}
+
+/// A connection and the call that uses it. Connections outlive their calls in the pool, and a call that has just ended
+/// may still be given up: that must not touch the next one.
+#[derive(Default)]
+struct Line {
+    socket: Option<Weak<dyn ShutdownHandle>>,
+    user: Mutex<Option<Abandon>>,
+}
+
+impl Line {
+    fn user(&self) -> MutexGuard<'_, Option<Abandon>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the connection to the call of this thread.
+    fn take(self: &Arc<Self>) -> Option<Abandon> {
+        let call = Abandon::current()?;
+        call.state().line = Some(Arc::clone(self));
+        *self.user() = Some(call.clone());
+        Some(call)
+    }
+
+    /// Hands it over, and notes that bytes are about to travel.
+    fn begin(self: &Arc<Self>) -> Result<(), Error> {
+        let Some(call) = self.take() else { return Ok(()) };
+        let mut state = call.state();
+        if state.abandoned {
+            return Err(Error::Io(io::Error::new(io::ErrorKind::ConnectionAborted, "given up")));
+        }
+        state.began = true;
+        Ok(())
+    }
+
+    fn shut_down_for(&self, call: &Abandon) {
+        let user = self.user();
+        if user.as_ref().is_some_and(|user| Arc::ptr_eq(&user.0, &call.0))
+            && let Some(socket) = self.socket.as_ref().and_then(Weak::upgrade)
+        {
+            socket.shutdown();
+        }
     }
 }
 
@@ -104,20 +138,15 @@ impl Connector for AbandonConnector {
         };
         let connected = self.0.connect(&watched, chained)?;
         let socket = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(connected.map(|tcp| AbandonTransport { tcp, socket }))
+        let line = Arc::new(Line { socket, user: Mutex::default() });
+        Ok(connected.map(|tcp| AbandonTransport { tcp, line }))
     }
 }
 
 /// A connection that tells the call that uses it.
 pub(crate) struct AbandonTransport {
     tcp: <TcpConnector as Connector>::Out,
-    socket: Option<Weak<dyn ShutdownHandle>>,
-}
-
-impl AbandonTransport {
-    fn used(&self) -> Result<(), Error> {
-        self.socket.as_ref().map_or(Ok(()), Abandon::uses)
-    }
+    line: Arc<Line>,
 }
 
 impl Transport for AbandonTransport {
@@ -126,16 +155,19 @@ impl Transport for AbandonTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.used()?;
+        self.line.begin()?;
         self.tcp.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.used()?;
+        self.line.begin()?;
         self.tcp.await_input(timeout)
     }
 
+    /// Asked when the pool hands the connection out: from here on the call before has no power over it, and if it was
+    /// shut down earlier, that shows now.
     fn is_open(&mut self) -> bool {
+        self.line.take();
         self.tcp.is_open()
     }
 }
