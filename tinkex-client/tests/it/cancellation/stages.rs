@@ -135,7 +135,7 @@ async fn polling_samples_are_cancelled() {
             if cancels { all.difference(&kept_promises).cloned().collect() } else { BTreeSet::new() };
         assert_eq!(cancelled(&service), expected);
         assert_eq!(service.in_progress(), if cancels { 100 } else { 200 });
-        assert_within(start.elapsed().as_secs_f64(), 0.0..=0.01, "at once");
+        assert_within(start.elapsed().as_secs_f64(), 0.0..=0.1, "at once");
         service.resume();
         all_well(kept).await;
         assert_nothing_leaks(&client).await;
