@@ -35,7 +35,10 @@ pub(crate) fn describe(pinning: Option<Pinning>, http: Http) -> Vec<String> {
             .to_owned(),
         "Memory is the peak of the resident set less the resident set before the first sample. Per sample in \
          flight it is divided by their number, and four bytes a token of the prompt are taken off: each sample has a \
-         prompt of its own."
+         prompt of its own. A service without the session poller bounds the samples at a time (2,000 unless it \
+         says otherwise), so 10,000 in flight are judged with it. Polled one by one they hold a connection each, \
+         or a stream of one, whose cost is the HTTP library's: there the client is judged by what it adds to the \
+         bare loop."
             .to_owned(),
         format!("A result is {SAMPLED_TOKENS} tokens with their log-probabilities."),
         "The tables of CPU, of samples per second and of latency have a server that answers at once: the contender \

@@ -59,6 +59,18 @@ impl Rounds {
         })
     }
 
+    /// By how much one contender needs more of that than the other.
+    pub(crate) fn kib_per_sample_in_flight_beyond(&self, who: Contender, other: Contender) -> Option<Spread> {
+        let growth = |who: Contender, readings: &BTreeMap<Contender, Reading>| {
+            readings.get(&who)?.memory.map(|memory| memory.growth_bytes() as f64)
+        };
+        let in_flight = self.cell.in_flight as f64;
+        let beyond = self.rounds.iter().filter_map(|readings| {
+            Some((growth(who, readings)? - growth(other, readings)?) / in_flight / 1024.0)
+        });
+        Spread::of(beyond)
+    }
+
     /// The ratio of two contenders' figures, round by round.
     pub(crate) fn ratio(
         &self,

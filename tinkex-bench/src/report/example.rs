@@ -29,7 +29,11 @@ pub(super) fn report() -> Report {
         },
         method: vec!["It was measured with care.".to_owned()],
         sampling: vec![sampling()],
-        inflight: vec![inflight(10_000), inflight(4_000)],
+        inflight: vec![
+            inflight(10_000, Polling::Session),
+            inflight(4_000, Polling::Session),
+            inflight(10_000, Polling::PerRequest),
+        ],
         wire: vec![Timing {
             name: LONG_PROMPT.to_owned(),
             bytes: 205_342,
@@ -65,16 +69,9 @@ fn sampling() -> Rounds {
     Rounds { cell, rounds: rounds.collect() }
 }
 
-fn inflight(in_flight: usize) -> Rounds {
+fn inflight(in_flight: usize, polling: Polling) -> Rounds {
     let load = Load::Steady { measured_ms: 25_000 };
-    let cell = Cell {
-        prompt_tokens: 256,
-        in_flight,
-        reply_ms: 5_000,
-        polling: Polling::PerRequest,
-        load,
-        http: Http::One,
-    };
+    let cell = Cell { prompt_tokens: 256, in_flight, reply_ms: 5_000, polling, load, http: Http::One };
     let readings =
         [(Contender::Tinkex, reading(50_000, 10.0, 25.0)), (Contender::Bare, reading(50_000, 8.0, 25.0))];
     Rounds { cell, rounds: vec![BTreeMap::from(readings)] }

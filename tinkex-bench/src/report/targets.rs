@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Report;
-use crate::cell::Load;
+use crate::cell::{Load, Polling};
 use crate::contender::Contender::{Bare, Python, Tinkex};
 use crate::reading::Reading;
 use crate::rounds::Rounds;
@@ -97,11 +97,16 @@ pub(super) fn judge(report: &Report, reason_not_to: Option<&str>) -> Vec<Target>
         Target { what: what.to_owned(), wanted: wanted.to_owned(), found, verdict }
     };
     let cpu = Reading::cpu_micros_per_sample;
-    let steady = |in_flight: usize, figure: &dyn Fn(&Rounds) -> Option<Spread>| {
+    let steadily = |in_flight: usize, polling: &[Polling], figure: &dyn Fn(&Rounds) -> Option<Spread>| {
         let cells = report.inflight.iter().filter(|rounds| {
-            rounds.cell.in_flight == in_flight && matches!(rounds.cell.load, Load::Steady { .. })
+            let Rounds { cell, .. } = rounds;
+            let steady = matches!(cell.load, Load::Steady { .. });
+            steady && cell.in_flight == in_flight && polling.contains(&cell.polling)
         });
         findings(cells, figure)
+    };
+    let steady = |in_flight, figure: &dyn Fn(&Rounds) -> Option<Spread>| {
+        steadily(in_flight, &[Polling::PerRequest, Polling::Session], figure)
     };
     let beats = |rounds: &Rounds| {
         // Without any heartbeat the run was too short to say something.
@@ -130,11 +135,23 @@ pub(super) fn judge(report: &Report, reason_not_to: Option<&str>) -> Vec<Target>
             steady(10_000, &|rounds| rounds.figure(Tinkex, Reading::cores)),
             1,
         ),
+        // A service lets 2,000 samples in at a time (PROTOCOL 4.1), and no such limit holds with the session poller:
+        // it is how 10,000 come to be in flight.
         target(
-            "10,000 in flight: KiB per sample beyond its prompt",
+            "10,000 in flight, session polling: KiB per sample beyond its prompt",
             "at most 12",
             Bound::AtMost(12.0),
-            steady(10_000, &|rounds| rounds.kib_per_sample_in_flight(Tinkex)),
+            steadily(10_000, &[Polling::Session], &|rounds| rounds.kib_per_sample_in_flight(Tinkex)),
+            1,
+        ),
+        // With a call for each there is a connection, or a stream, for each, which costs more than that by itself.
+        target(
+            "10,000 in flight, per-request polling: KiB per sample beyond bare reqwest",
+            "at most 12",
+            Bound::AtMost(12.0),
+            steadily(10_000, &[Polling::PerRequest], &|rounds| {
+                rounds.kib_per_sample_in_flight_beyond(Tinkex, Bare)
+            }),
             1,
         ),
         target(
@@ -226,21 +243,27 @@ mod tests {
         assert_eq!(verdict(&report, "CPU per sample, Python"), Verdict::Fail);
 
         let mut report = example::report();
-        let [ten, four] = [0, 1];
+        let [ten, four, ten_polled] = [0, 1, 2];
         let reading = |report: &mut Report, at: usize, change: &dyn Fn(&mut Reading)| {
             change(report.inflight[at].rounds[0].get_mut(&Tinkex).unwrap());
         };
         reading(&mut report, ten, &|reading| reading.cpu_seconds = 0.51 * reading.wall_seconds);
-        reading(&mut report, ten, &|reading| {
-            let memory = reading.memory.as_mut().unwrap();
-            memory.peak_bytes = memory.baseline_bytes + 10_000 * (12 * 1024 + 4 * 256 + 1);
-        });
+        let bare = report.inflight[ten_polled].rounds[0][&Bare].memory.unwrap().growth_bytes();
+        for (cell, bytes) in
+            [(ten, 10_000 * (12 * 1024 + 4 * 256 + 1)), (ten_polled, bare + 10_000 * (12 * 1024 + 1))]
+        {
+            reading(&mut report, cell, &|reading| {
+                let memory = reading.memory.as_mut().unwrap();
+                memory.peak_bytes = memory.baseline_bytes + bytes;
+            });
+        }
         reading(&mut report, ten, &|reading| reading.heartbeats.largest_gap_seconds = 20.1);
         reading(&mut report, four, &|reading| reading.added_latency_ms.p99 = 50.1);
         report.wire[0].milliseconds = 0.51;
         for beginning in [
             "10,000 in flight: cores",
-            "10,000 in flight: KiB",
+            "10,000 in flight, session polling: KiB",
+            "10,000 in flight, per-request polling: KiB",
             "10,000 in flight: longest",
             "4,000 in flight",
             LONG_PROMPT,
@@ -269,7 +292,7 @@ mod tests {
         report.sampling[0].rounds.pop();
         let wanted = Verdict::NotJudged("9 rounds, not 10".to_owned());
         assert_eq!(verdict(&report, "CPU per sample, tinkex"), wanted);
-        for round in &mut report.inflight[0].rounds {
+        for round in report.inflight.iter_mut().flat_map(|cell| &mut cell.rounds) {
             round.get_mut(&Tinkex).unwrap().heartbeats.count = 0;
         }
         let wanted = Verdict::NotJudged("not measured".to_owned());
