@@ -8,11 +8,13 @@ use crate::workspace::Workspace;
 /// Every member with the members it may depend on. The table is exact about members: a new crate needs a row here.
 const LAYERS: &[(&str, &[&str])] = &[
     ("tinkex-types", &[]),
-    ("tinkex-http", &["tinkex-types"]),
-    ("tinkex-future", &["tinkex-types"]),
-    ("tinkex-observer", &["tinkex-types"]),
+    // The metrics contract: what all others measure. It knows none of them.
+    ("tinkex-metrics", &[]),
+    ("tinkex-http", &["tinkex-types", "tinkex-metrics"]),
+    ("tinkex-future", &["tinkex-types", "tinkex-metrics"]),
+    ("tinkex-observer", &["tinkex-types", "tinkex-metrics"]),
     ("tinkex-testkit", &["tinkex-types", "tinkex-http"]),
-    ("tinkex-client", &["tinkex-types", "tinkex-http", "tinkex-future", "tinkex-observer"]),
+    ("tinkex-client", &["tinkex-types", "tinkex-metrics", "tinkex-http", "tinkex-future", "tinkex-observer"]),
     // A program above everything that is measured; nothing depends on it.
     ("tinkex-bench", &["tinkex-types", "tinkex-testkit", "tinkex-client"]),
     ("xtask", &[]),

@@ -1,0 +1,119 @@
+//! Counters, gauges and histograms with their labels.
+
+use std::fmt;
+use std::time::Duration;
+
+use metrics::{Key, Level, Metadata};
+
+use crate::Description;
+use crate::keys::Keys;
+
+static METADATA: Metadata<'_> = Metadata::new("tinkex", Level::INFO, None);
+
+/// What all instruments have.
+struct Instrument<const N: usize> {
+    description: Description,
+    keys: Keys<N>,
+}
+
+impl<const N: usize> Instrument<N> {
+    const fn new(description: Description) -> Self {
+        assert!(description.labels.len() == N, "as many labels as the type says");
+        Self { description, keys: Keys::new() }
+    }
+
+    fn key(&self, values: [&'static str; N]) -> &Key {
+        let Description { name, labels, .. } = self.description;
+        self.keys.of(name, std::array::from_fn(|at| labels.get(at).map_or("", |label| label.name)), values)
+    }
+}
+
+macro_rules! instrument {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub struct $name<const N: usize>(Instrument<N>);
+
+        impl<const N: usize> $name<N> {
+            pub(crate) const fn new(description: Description) -> Self {
+                Self(Instrument::new(description))
+            }
+
+            /// What it is.
+            pub const fn description(&self) -> Description {
+                self.0.description
+            }
+        }
+
+        impl<const N: usize> fmt::Debug for $name<N> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0.description.name).finish()
+            }
+        }
+    };
+}
+
+instrument! {
+    /// A count with `N` labels.
+    Counter
+}
+
+instrument! {
+    /// A value that rises and falls, with `N` labels.
+    Gauge
+}
+
+instrument! {
+    /// Durations with `N` labels.
+    Histogram
+}
+
+impl<const N: usize> Counter<N> {
+    /// Counts one.
+    pub fn increment(&self, values: [&'static str; N]) {
+        self.add(values, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, values: [&'static str; N], count: u64) {
+        metrics::with_recorder(|recorder| {
+            recorder.register_counter(self.0.key(values), &METADATA).increment(count);
+        });
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Records a duration, in seconds.
+    pub fn record(&self, values: [&'static str; N], duration: Duration) {
+        metrics::with_recorder(|recorder| {
+            recorder.register_histogram(self.0.key(values), &METADATA).record(duration.as_secs_f64());
+        });
+    }
+}
+
+impl<const N: usize> Gauge<N> {
+    /// Raises the gauge until the guard is dropped.
+    pub fn raise(&self, values: [&'static str; N], by: f64) -> Raised {
+        let gauge = metrics::with_recorder(|recorder| recorder.register_gauge(self.0.key(values), &METADATA));
+        gauge.increment(by);
+        Raised { gauge, by }
+    }
+}
+
+/// Keeps a gauge raised. What it raised is what falls again: a recorder that comes in between sees neither.
+#[must_use = "the gauge falls again when this is dropped"]
+pub struct Raised {
+    gauge: metrics::Gauge,
+    by: f64,
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.gauge.decrement(self.by);
+    }
+}
+
+impl fmt::Debug for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Raised").field(&self.by).finish()
+    }
+}
