@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tinkex_future::ByteBudget;
 use tinkex_http::{Admission, AttemptGate, AttemptPermit, BackoffGate};
-use tokio::sync::Semaphore;
+use tinkex_metrics::contract;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Submissions at once.
 const SLOTS: usize = 400;
@@ -71,21 +73,42 @@ impl SampleGate {
         let limits = &*self.dispatch;
         loop {
             limits.gate.ready().await;
-            let slot = Arc::clone(&limits.slots).acquire_owned().await;
+            let slot = slot_of(&limits.slots).await;
             // Whether the server has throttled is asked after the wait for the slot, not before it.
             let throttled = limits.gate.throttled_within(RECENTLY);
             let throttled_slot = match throttled {
-                true => Some(Arc::clone(&limits.throttled_slots).acquire_owned().await),
+                true => Some(slot_of(&limits.throttled_slots).await),
                 false => None,
             };
             let weight = if throttled { self.bytes.saturating_mul(THROTTLED_WEIGHT) } else { self.bytes };
-            let bytes = limits.bytes.acquire(weight).await;
+            let bytes = match limits.bytes.try_acquire(weight) {
+                Some(permit) => permit,
+                None => timed("bytes", limits.bytes.acquire(weight)).await,
+            };
             // A window that began during the waits is respected too.
             if !limits.gate.in_backoff() {
-                return AttemptPermit::holding((slot, throttled_slot, bytes));
+                let in_use = contract::DISPATCH_SLOTS_IN_USE.raise([], 1.0);
+                let bytes_in_use = contract::DISPATCH_BYTES_IN_USE.raise([], weight as f64);
+                return AttemptPermit::holding((slot, throttled_slot, bytes, in_use, bytes_in_use));
             }
         }
     }
+}
+
+/// A slot; none where the semaphore is closed, which it never is.
+async fn slot_of(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    match Arc::clone(slots).try_acquire_owned() {
+        Ok(slot) => Some(slot),
+        Err(_) => timed("slots", Arc::clone(slots).acquire_owned()).await.ok(),
+    }
+}
+
+/// Waits for a permit, and records for how long.
+async fn timed<T>(limit: &'static str, permit: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let permit = permit.await;
+    contract::DISPATCH_WAIT.record([limit], Instant::now().saturating_duration_since(begun));
+    permit
 }
 
 impl AttemptGate for SampleGate {

@@ -13,6 +13,8 @@ use tinkex_future::PollProgress;
 use tinkex_types::{QueueState, QueueStateChange, RequestType};
 use tokio::time::Instant;
 
+use crate::request_metrics::RequestMetrics;
+
 /// A request that has been started and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -49,13 +51,20 @@ pub enum Stage {
     Polling,
 }
 
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Stage {
+    /// Its name, also as a label of metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
             Self::Queued => "queued",
             Self::Submitting => "submitting",
             Self::Polling => "polling",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
@@ -94,7 +103,7 @@ impl InflightTable {
             number,
             kind,
             client_id,
-            started: Instant::now(),
+            metrics: RequestMetrics::begin(kind),
             promises: Mutex::default(),
             stage: AtomicU8::new(Stage::Queued as u8),
             polls: AtomicU32::new(0),
@@ -156,7 +165,7 @@ pub(crate) struct Row {
     number: u64,
     kind: RequestType,
     client_id: Arc<str>,
-    started: Instant,
+    metrics: RequestMetrics,
     promises: Mutex<Vec<Arc<str>>>,
     stage: AtomicU8,
     polls: AtomicU32,
@@ -170,6 +179,7 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn submitting(&self) {
         self.stage.store(Stage::Submitting as u8, Ordering::Relaxed);
+        self.metrics.reached(Stage::Submitting);
     }
 
     pub(crate) fn polling(&self, request_id: Arc<str>) {
@@ -180,6 +190,7 @@ impl Row {
         *self.promises.lock().unwrap_or_else(PoisonError::into_inner) = request_ids;
         self.polls.store(0, Ordering::Relaxed);
         self.stage.store(Stage::Polling as u8, Ordering::Relaxed);
+        self.metrics.reached(Stage::Polling);
     }
 
     /// The promise, once there is one; the first of several.
@@ -199,7 +210,7 @@ impl Row {
 
     /// The time since the request was started.
     pub(crate) fn age(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.started)
+        Instant::now().saturating_duration_since(self.metrics.called())
     }
 
     /// Whether it has its place.
@@ -234,7 +245,7 @@ impl Row {
                 1 => Stage::Submitting,
                 _ => Stage::Polling,
             },
-            age: now.saturating_duration_since(self.started),
+            age: now.saturating_duration_since(self.metrics.called()),
             polls: self.polls(),
             queue_state,
             reason,
@@ -264,11 +275,22 @@ impl InflightEntry {
     pub(crate) fn row(&self) -> &Arc<Row> {
         &self.row
     }
+
+    /// The request is about to end like this, for the metrics; one that is dropped without a word was abandoned.
+    pub(crate) fn ends(&self, outcome: &'static str) {
+        self.row.metrics.ends(outcome);
+    }
+
+    /// The request is about to end with this result.
+    pub(crate) fn ends_with<T, E>(&self, result: &Result<T, E>) {
+        self.ends(if result.is_ok() { "ok" } else { "failed" });
+    }
 }
 
 impl Drop for InflightEntry {
     fn drop(&mut self) {
         let number = self.row.number;
+        self.row.metrics.ended();
         // A handle may keep the row for long; it must not keep the task.
         drop(self.row.task.take());
         self.table.shard(number).lock().unwrap_or_else(PoisonError::into_inner).remove(&number);

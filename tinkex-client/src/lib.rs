@@ -62,6 +62,7 @@ mod hf_tokenizer;
 mod holder;
 mod inflight;
 mod owned_task;
+mod request_metrics;
 mod rest;
 mod retrieve;
 mod sampling;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tinkex_http::HttpClient;
+use tinkex_metrics::contract;
 use tinkex_types::CreateSessionResponse;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -73,11 +74,15 @@ pub(crate) fn announce(response: &CreateSessionResponse) {
 
 async fn beat(session_id: Arc<str>, http: HttpClient) {
     let mut last_success = Instant::now();
+    let mut due = last_success + HEARTBEAT_INTERVAL;
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        let begun = Instant::now();
+        contract::HEARTBEAT_LATENESS.record([], begun.saturating_duration_since(due));
+        due = begun + HEARTBEAT_INTERVAL;
         match endpoints::heartbeat(&http, &session_id).await {
             Ok(()) => {
-                metrics::counter!("tinkex_heartbeats_total", "outcome" => "ok").increment(1);
+                contract::HEARTBEATS.increment(["ok"]);
                 last_success = Instant::now();
             }
             Err(error) if error.status() == Some(410) => {
@@ -85,7 +90,7 @@ async fn beat(session_id: Arc<str>, http: HttpClient) {
                 return;
             }
             Err(error) => {
-                metrics::counter!("tinkex_heartbeats_total", "outcome" => "failed").increment(1);
+                contract::HEARTBEATS.increment(["failed"]);
                 let silent = Instant::now().saturating_duration_since(last_success);
                 if silent > HEARTBEAT_WARNING {
                     tracing::warn!(

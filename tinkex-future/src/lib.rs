@@ -48,6 +48,7 @@ mod poller;
 mod progress;
 mod seam;
 mod session;
+mod stay;
 mod step;
 mod throttle;
 

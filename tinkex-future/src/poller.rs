@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tinkex_metrics::contract;
 use tinkex_types::{ClientKind, ErrorCategory, QueueStateObserver, RequestType};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Answer;
 use crate::policy::WARNING_INTERVAL;
+use crate::stay::Stay;
 use crate::step::{Next, PollState, nobody, step};
 use crate::throttle::Throttle;
 use crate::{
@@ -250,6 +252,7 @@ impl<R: Retrieve> Poller<R> {
         mut reservation: Option<BudgetPermit>,
     ) -> Result<Payload, PollError> {
         let deadline = self.deadline(state.started());
+        let mut stay = None;
         loop {
             let asked = Instant::now();
             if deadline.is_some_and(|at| at <= asked) {
@@ -268,7 +271,8 @@ impl<R: Retrieve> Poller<R> {
                 state.cut_short();
                 return Err(state.timed_out(&self.policy, now));
             };
-            match self.take_in(&mut state, Answer::of(outcome), now, now.saturating_duration_since(asked)) {
+            let took = now.saturating_duration_since(asked);
+            match self.take_in(&mut state, Answer::of(outcome), now, took, &mut stay) {
                 Next::PollAfter(Duration::ZERO) => {}
                 Next::PollAfter(wait) => sleep(wait).await,
                 Next::Reserve { bytes } => match self.reserve(deadline, bytes).await {
@@ -282,14 +286,16 @@ impl<R: Retrieve> Poller<R> {
     }
 
     /// One step, with everything it shows to the outside: metrics, log, observer and progress.
-    fn take_in(&self, state: &mut PollState, answer: Answer, now: Instant, took: Duration) -> Next {
+    fn take_in(
+        &self,
+        state: &mut PollState,
+        answer: Answer,
+        now: Instant,
+        took: Duration,
+        stay: &mut Option<Stay>,
+    ) -> Next {
         let request_type = state.request_type();
-        metrics::counter!(
-            "tinkex_polls_total",
-            "request_type" => request_type.as_str(),
-            "outcome" => answer.label(),
-        )
-        .increment(1);
+        contract::POLLS.increment([request_type.as_str(), answer.label()]);
         let trouble = Trouble::of(&answer);
         let was_failing = state.is_failing();
         let step = step(state, &self.policy, answer, now, took, self.random());
@@ -308,6 +314,10 @@ impl<R: Retrieve> Poller<R> {
             self.tell(state, &trouble, was_failing, *wait, now);
         }
         if let Some(observation) = &step.observation {
+            // The last observation says that the poll is over, not that the request is active.
+            if !matches!(step.next, Next::Finish(_)) {
+                Stay::observe(stay, self.client, &observation.state, now);
+            }
             if let Some(observer) = &self.observer {
                 self.guarded(|| observer.on_observation(observation));
             }
@@ -360,10 +370,14 @@ impl<R: Retrieve> Poller<R> {
     /// Reserves bytes of the payload budget. The outer none says that the deadline passed, the inner that there is
     /// no budget to reserve from.
     async fn reserve(&self, deadline: Option<Instant>, bytes: u64) -> Option<Option<BudgetPermit>> {
-        match &self.budget {
-            Some(budget) => within(deadline, Box::pin(budget.acquire(bytes))).await.map(Some),
-            None => Some(None),
+        let Some(budget) = &self.budget else { return Some(None) };
+        if let Some(permit) = budget.try_acquire(bytes) {
+            return Some(Some(permit));
         }
+        let begun = Instant::now();
+        let permit = within(deadline, Box::pin(budget.acquire(bytes))).await;
+        contract::PAYLOAD_WAIT.record([], Instant::now().saturating_duration_since(begun));
+        permit.map(Some)
     }
 
     fn state(&self, promise: &PromiseRef, now: Instant) -> PollState {

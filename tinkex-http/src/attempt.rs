@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tracing::Instrument as _;
 use url::Url;
 
+use crate::attempt_metrics::AttemptMetrics;
 use crate::classify::Evidence;
 use crate::client::Inner;
 use crate::error::{Delivery, HttpError, HttpErrorKind, body_category, body_excerpt, body_message};
@@ -70,6 +71,7 @@ pub(crate) async fn run(
         http.response.status_code = tracing::field::Empty,
         error.type = tracing::field::Empty,
     );
+    let on_the_wire = AttemptMetrics::begin(request.operation, request.body.len());
     let progress = Progress::default();
     let exchange = exchange(client, request, uri, &headers, &progress).instrument(span.clone());
     let outcome = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
@@ -78,10 +80,12 @@ pub(crate) async fn run(
     let Answer { status, headers, body, announced } = match outcome {
         Ok(response) => response,
         Err(error) => {
+            on_the_wire.failed(error.kind());
             span.record("error.type", tracing::field::debug(error.kind()));
             return Err(AttemptFailure::Transport(error));
         }
     };
+    on_the_wire.answered(status, body.len());
     span.record("http.response.status_code", status.as_u16());
     client.deprecations.announce(&headers, credential.as_ref());
     if status.is_success() {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
+use tinkex_metrics::contract;
 use tokio::time::Instant;
 
 use crate::attempt::{self, AttemptFailure};
@@ -148,8 +149,7 @@ impl<'a> Call<'a> {
         wait: Duration,
     ) {
         let operation = self.request.operation;
-        metrics::counter!("tinkex_http_retries_total", "operation" => operation, "cause" => cause.label())
-            .increment(1);
+        contract::HTTP_RETRIES.increment([operation, cause.label()]);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let elapsed = self.elapsed();
         let (long, interval) = match cause {
@@ -260,6 +260,5 @@ impl<'a> Call<'a> {
 }
 
 fn record(operation: &'static str, outcome: &'static str, elapsed: Duration) {
-    metrics::histogram!("tinkex_http_request_duration_seconds", "operation" => operation, "outcome" => outcome)
-        .record(elapsed.as_secs_f64());
+    contract::HTTP_REQUEST_DURATION.record([operation, outcome], elapsed);
 }

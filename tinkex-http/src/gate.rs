@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use tinkex_metrics::contract;
 use tokio::time::Instant;
 
 use crate::{AuthProvider, BaseUrl};
@@ -171,10 +172,13 @@ impl BackoffGate {
     /// Closes the gate for at least `penalty` from now; for a day at most. A window that ends later stays as it is.
     pub fn penalise(&self, penalty: Duration) {
         let penalty = penalty.min(Self::LONGEST_WINDOW);
-        let end = Instant::now().saturating_duration_since(self.origin).saturating_add(penalty);
-        let end = nanoseconds(end);
-        if self.until.fetch_max(end, Ordering::AcqRel) < end {
+        let now = Instant::now().saturating_duration_since(self.origin);
+        let end = nanoseconds(now.saturating_add(penalty));
+        let before = self.until.fetch_max(end, Ordering::AcqRel);
+        if before < end {
             self.spread.store(nanoseconds((penalty / 4).min(Self::LONGEST_SPREAD)), Ordering::Release);
+            let closed_anyway = before.max(nanoseconds(now));
+            contract::BACKOFF_WINDOW.record([], Duration::from_nanos(end.saturating_sub(closed_anyway)));
         }
     }
 
@@ -213,7 +217,7 @@ impl BackoffGate {
         }
         if waited {
             let waited = Instant::now().saturating_duration_since(begun);
-            metrics::histogram!("tinkex_backoff_wait_seconds").record(waited.as_secs_f64());
+            contract::BACKOFF_WAIT.record([], waited);
         }
     }
 }

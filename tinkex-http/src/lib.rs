@@ -32,6 +32,7 @@
 
 mod addresses;
 mod attempt;
+mod attempt_metrics;
 mod auth;
 mod backoff;
 mod base_url;

@@ -69,7 +69,7 @@ contract! {
 
     TOKENS: Counter<2> = "tinkex_tokens_total", Count,
         [one_of("request_type", &["Sample", "Forward", "ForwardBackward"]), one_of("direction", &["in", "out"])],
-        "Tokens of requests that succeeded: of prompts and training data (in), of sampled sequences (out).";
+        "Tokens of the prompts and the training data that the server took in, and of the sequences that came out. Images and audio whose size is not stated count nothing.";
 
     TRAINING_STEPS: Counter<0> = "tinkex_training_steps_total", Count, [],
         "Optimizer steps that succeeded.";

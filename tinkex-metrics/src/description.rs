@@ -55,8 +55,7 @@ pub struct LabelDescription {
 pub enum Values {
     /// These and no others.
     OneOf(&'static [&'static str]),
-    /// The name of a call, such as `asample`: the last part of its URL template. Who uses the HTTP layer alone gives
-    /// names of their own.
+    /// The name of a call: its URL template, such as `asample`. Who uses the HTTP layer alone gives names of their own.
     Operation,
 }
 
@@ -66,7 +65,7 @@ impl Values {
         match self {
             Self::OneOf(values) => values.contains(&value),
             Self::Operation => {
-                !value.is_empty() && value.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                !value.is_empty() && value.bytes().all(|b| b.is_ascii_lowercase() || b"_/{}".contains(&b))
             }
         }
     }

@@ -40,7 +40,7 @@ fn is_shared(label: &LabelDescription) -> bool {
 fn values(label: &LabelDescription) -> String {
     match label.values {
         Values::Operation => {
-            "the name of a call, such as `asample`: the last part of its URL template".to_owned()
+            "the name of a call: its URL template below `/api/v1`, such as `asample`".to_owned()
         }
         Values::OneOf(values) => {
             let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();

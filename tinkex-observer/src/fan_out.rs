@@ -21,7 +21,7 @@ use crate::{QueueLog, QueueStateLogger, TransitionMetrics};
 /// * A panic is caught (unless the program aborts on panic). One warning per observer is logged; later transitions
 ///   are still given to it.
 /// * A slow one has a bounded queue ([`DEFAULT_QUEUE_CAPACITY`]). With the queue full, a transition is dropped,
-///   counted in [`DROPPED_TOTAL`](crate::DROPPED_TOTAL), and one warning per observer is logged.
+///   counted in [`OBSERVER_DROPPED`](tinkex_metrics::contract::OBSERVER_DROPPED), and one warning per observer is logged.
 /// * The thread has no tokio runtime. An observer that wants to spawn tasks brings a runtime handle.
 ///
 /// Dropping the set returns at once. Transitions already queued are still delivered, then the threads end.

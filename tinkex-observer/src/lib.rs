@@ -46,5 +46,5 @@ pub use fan_out::ObserverSet;
 pub use logger::{QueueStateLogger, log_state_change, should_log};
 pub use policy::{DEFAULT_LOG_INTERVAL, LogPolicy, QueueLog};
 pub use tinkex_types::{ClientKind, QueueState, QueueStateChange, QueueStateObserver};
-pub use transitions::{DROPPED_TOTAL, TRANSITIONS_TOTAL, TransitionMetrics, describe_metrics};
+pub use transitions::TransitionMetrics;
 pub use wording::{LogWording, reason_for_state};

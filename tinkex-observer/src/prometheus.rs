@@ -6,13 +6,7 @@
 
 pub use metrics_exporter_prometheus::{BuildError, PrometheusHandle, PrometheusRecorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-
-/// Upper bounds, in seconds, of the buckets of every histogram whose name ends in `_seconds`: from a local answer to
-/// an hour in a queue.
-pub const DURATION_BUCKETS: [f64; 19] = [
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-    1800.0, 3600.0,
-];
+pub use tinkex_metrics::DURATION_BUCKETS;
 
 /// A recorder that is not installed; for programs that combine recorders, and for tests.
 ///
@@ -23,7 +17,7 @@ pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let recorder =
         PrometheusBuilder::new().set_buckets_for_metric(seconds, &DURATION_BUCKETS)?.build_recorder();
-    metrics::with_local_recorder(&recorder, crate::describe_metrics);
+    metrics::with_local_recorder(&recorder, tinkex_metrics::describe);
     Ok(recorder)
 }
 

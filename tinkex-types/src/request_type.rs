@@ -32,7 +32,7 @@ pub enum RequestType {
 
 impl RequestType {
     /// The wire text.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::CreateModel => "CreateModel",
             Self::Forward => "Forward",

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::handle::CustomLossHandle;
 use crate::endpoints::on_behalf_of;
 use crate::holder::{Connection, Holder};
+use crate::inflight::Row;
 use crate::retrieve::HttpRetrieve;
 use crate::training::read_json;
 use crate::{Error, ServiceClient};
@@ -41,9 +42,18 @@ impl ServiceClient {
 
 /// Uploads a loss and waits until the server has it; gives the server's name for it.
 async fn upload(holder: &Holder, connection: &Connection, loss: &CustomLoss) -> Result<String, Error> {
-    let session_id = connection.session.id();
-    let entry = holder.inflight.enter(KIND, Arc::clone(session_id));
-    let row = entry.row();
+    let entry = holder.inflight.enter(KIND, Arc::clone(connection.session.id()));
+    let name = upload_as(entry.row(), holder, connection, loss).await;
+    entry.ends_with(&name);
+    name
+}
+
+async fn upload_as(
+    row: &Arc<Row>,
+    holder: &Holder,
+    connection: &Connection,
+    loss: &CustomLoss,
+) -> Result<String, Error> {
     let started = Instant::now();
     let accepted = submit(holder, connection, loss, || row.submitting()).await?;
     let promise = PromiseRef::new(accepted.request_id.as_str(), KIND)

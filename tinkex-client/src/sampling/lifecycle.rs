@@ -15,6 +15,7 @@ use tinkex_future::{PromiseRef, SessionPoller};
 use tinkex_http::{
     ApiRequest, AttemptGate, CallClass, Delivery, HttpError, HttpErrorKind, Refusal, StopSignal,
 };
+use tinkex_metrics::contract;
 use tinkex_types::{ClientKind, InvalidInput, Promise, RequestType, SampleRequest, SampleResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
@@ -27,6 +28,9 @@ use crate::dispatch::SampleGate;
 use crate::endpoints::on_behalf_of;
 use crate::inflight::{InflightEntry, Row};
 use crate::submission_gate::{SubmissionGate, Submitter, expected_seq_id};
+
+/// The label of samples in the metrics.
+const SAMPLE: &str = RequestType::Sample.as_str();
 
 /// Where a sample begins.
 pub(crate) enum Start {
@@ -66,7 +70,6 @@ pub(crate) async fn run(
     entry: InflightEntry,
     mut sender: oneshot::Sender<Result<SampleResponse, Error>>,
 ) {
-    let started = Instant::now();
     let (stop, stopped) = oneshot::channel();
     let mut stopped = pin!(async {
         // An error says that `stop` is gone, which it is not before the work has ended.
@@ -84,14 +87,12 @@ pub(crate) async fn run(
         reason = given_up(&mut sender, options.deadline, part.is_some().then_some(&row)) => Err(reason),
         outcome = work.as_mut() => Ok(outcome),
     };
-    let label = match &outcome {
+    entry.ends(match &outcome {
         Ok(Ok(_)) => "ok",
         Ok(Err(_)) => "failed",
         Err(GivenUp::Unwanted) => "abandoned",
         Err(GivenUp::Stuck) => "stuck",
-    };
-    let took = Instant::now().saturating_duration_since(started);
-    metrics::histogram!("tinkex_sample_duration_seconds", "outcome" => label).record(took.as_secs_f64());
+    });
     match outcome {
         Ok(result) => {
             let result = result.map_err(|stopped| match stopped {
@@ -202,6 +203,7 @@ impl Sampler {
                     if let Some(part) = part {
                         part.retried(error.kind());
                     }
+                    contract::RESUBMISSIONS.increment([SAMPLE]);
                     tracing::debug!(
                         request_id = accepted.request_id,
                         "the server lost a sample; submitting it anew"
@@ -275,6 +277,7 @@ impl Sampler {
             }
         };
         gate.accepted();
+        contract::TOKENS.add([SAMPLE, "in"], request.prompt.token_count().unwrap_or_default() as u64);
         let accepted: Promise = response.json()?;
         let promise = PromiseRef::new(accepted.request_id.as_str(), RequestType::Sample)
             .with_create_roundtrip(Instant::now().saturating_duration_since(begun));
@@ -351,8 +354,11 @@ impl Sampler {
                 return Err(Stopped::Abandoned);
             }
         };
-        result::read(&payload, sequence_ids, expectations)
-            .map_err(|error| Stopped::Failed(Error::decode(error, &request_id, row.polls(), row.age())))
+        let result = result::read(&payload, sequence_ids, expectations)
+            .map_err(|error| Error::decode(error, &request_id, row.polls(), row.age()))?;
+        let tokens: usize = result.sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        contract::TOKENS.add([SAMPLE, "out"], tokens as u64);
+        Ok(result)
     }
 }
 

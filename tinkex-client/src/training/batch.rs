@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use futures_util::future::join_all;
 use tinkex_future::PromiseRef;
+use tinkex_metrics::contract;
 use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, chunk_ranges};
 
 use super::call::Call;
@@ -174,7 +175,11 @@ impl Call {
             chunks = Chunks::of(batch, fit);
             self.submit_in_order(state, &mut chunks).await;
         }
-        chunks.finish()
+        let promises = chunks.finish()?;
+        let tokens: usize =
+            batch.data.iter().map(|datum| datum.model_input.token_count().unwrap_or_default()).sum();
+        contract::TOKENS.add([self.operation.kind.as_str(), "in"], tokens as u64);
+        Ok(promises)
     }
 
     /// Checks all of the data before any of it goes out.

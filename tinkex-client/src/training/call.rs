@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
+use tinkex_metrics::contract;
 use tinkex_types::RequestType;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -20,6 +21,15 @@ pub(crate) struct Operation {
     /// The public method (PROTOCOL 5.1).
     pub(crate) method: &'static str,
     pub(crate) kind: RequestType,
+}
+
+impl Operation {
+    /// Counts what has succeeded.
+    fn count(self, succeeded: bool) {
+        if succeeded && self.kind == RequestType::OptimStep {
+            contract::TRAINING_STEPS.increment([]);
+        }
+    }
 }
 
 /// A call in progress.
@@ -109,7 +119,6 @@ async fn run<T>(
     interest: watch::Sender<()>,
     mut sender: oneshot::Sender<Result<T, Error>>,
 ) {
-    let started = Instant::now();
     let mut work = pin!(work);
     let outcome = tokio::select! {
         // Whether anybody wants the result is asked first, so that a poll is not begun for nothing.
@@ -117,29 +126,24 @@ async fn run<T>(
         () = sender.closed() => None,
         result = work.as_mut() => Some(result),
     };
-    let label = match &outcome {
-        Some(Ok(_)) => "ok",
-        Some(Err(_)) => "failed",
-        None => "detached",
-    };
+    match &outcome {
+        Some(result) => entry.ends_with(result),
+        None => entry.ends("detached"),
+    }
     match outcome {
         Some(result) => {
+            operation.count(result.is_ok());
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
         }
         None => {
             drop(interest);
-            if let Err(error) = work.await {
+            let result = work.await;
+            operation.count(result.is_ok());
+            if let Err(error) = result {
                 tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
             }
         }
     }
-    let took = Instant::now().saturating_duration_since(started);
-    metrics::histogram!(
-        "tinkex_training_duration_seconds",
-        "request_type" => operation.kind.as_str(),
-        "outcome" => label,
-    )
-    .record(took.as_secs_f64());
 }

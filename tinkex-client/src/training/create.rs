@@ -67,8 +67,14 @@ impl<'a> Creation<'a> {
             Ok(accepted) => Ok(step.fetch::<CreateModelResult>(&accepted).await?.model_id),
             // Some servers are done at once.
             Err(error) => match response.json::<CreateModelResult>() {
-                Ok(created) => Ok(created.model_id),
-                Err(_) => Err(error.into()),
+                Ok(created) => {
+                    step.entry.ends("ok");
+                    Ok(created.model_id)
+                }
+                Err(_) => {
+                    step.entry.ends("failed");
+                    Err(error.into())
+                }
             },
         }
     }
@@ -158,10 +164,17 @@ impl Step<'_> {
             .or_else(|| holder.settings.training_policy.clone())
             .unwrap_or_else(|| RetryPolicy::default().billing_pause(connection.billing_pause()));
         let window = &connection.training.creation_window;
-        send(holder, window, request, submitter, &policy, method, |_| false).await
+        let sent = send(holder, window, request, submitter, &policy, method, |_| false).await;
+        sent.inspect_err(|_| self.entry.ends("failed"))
     }
 
     pub(super) async fn fetch<T: DeserializeOwned>(&self, accepted: &Promise) -> Result<T, Error> {
+        let result = self.poll(accepted).await;
+        self.entry.ends_with(&result);
+        result
+    }
+
+    async fn poll<T: DeserializeOwned>(&self, accepted: &Promise) -> Result<T, Error> {
         let Creation { holder, connection, method, options, .. } = self.creation;
         let promise = PromiseRef::new(accepted.request_id.as_str(), self.kind)
             .with_create_roundtrip(Instant::now().saturating_duration_since(self.started));

@@ -16,6 +16,7 @@ mod golden;
 mod harness;
 mod inputs;
 mod log_capture;
+mod metrics;
 mod queue_states;
 #[cfg(feature = "reqwest")]
 mod reliability;

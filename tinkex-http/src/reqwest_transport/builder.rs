@@ -8,7 +8,7 @@ use tinkex_types::InvalidInput;
 use super::connections::Connections;
 use super::parsed_urls::ParsedUrls;
 use super::settings::{HttpVersionPolicy, Proxying, Settings};
-use super::{Inner, ReqwestTransport};
+use super::{Inner, ReqwestTransport, open_files};
 
 /// Builds a [`ReqwestTransport`].
 pub struct ReqwestTransportBuilder {
@@ -36,7 +36,7 @@ impl Default for ReqwestTransportBuilder {
             direct_to: String::new(),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(90),
-            max_idle: 64,
+            max_idle: open_files::idle_per_class(open_files::limit()),
             #[cfg(feature = "rustls")]
             authorities: Vec::new(),
         }
@@ -99,8 +99,8 @@ impl ReqwestTransportBuilder {
         self
     }
 
-    /// Sets how many connections that nobody uses are kept per call class and host. Default 64. Each holds a file
-    /// descriptor, so a fan-out must not leave thousands behind.
+    /// Sets how many connections that nobody uses are kept per call class and host. Each holds a file
+    /// descriptor and some 30 KiB of memory. Default: a 32nd of the limit of open files, at least 64 and at most 512.
     #[must_use]
     pub fn max_idle(mut self, connections: usize) -> Self {
         self.max_idle = connections;

@@ -18,7 +18,7 @@ fn durations_are_bucketed_and_counters_rendered() {
     let text = handle.render();
     for line in [
         "# TYPE tinkex_queue_state_transitions_total counter",
-        "# HELP tinkex_queue_state_transitions_total Queue-state transitions seen by polls.",
+        "# HELP tinkex_queue_state_transitions_total Requests that came into a queue state. Repeats of a state are not counted.",
         "tinkex_queue_state_transitions_total{client=\"sampling\",state=\"paused_capacity\"} 1",
         "tinkex_test_duration_seconds_bucket{le=\"1800\"} 0",
         "tinkex_test_duration_seconds_bucket{le=\"3600\"} 1",
