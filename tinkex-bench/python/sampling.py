@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import math
 import resource
 import sys
@@ -101,5 +102,5 @@ async def main(url: str, cell: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
-    # The SDK's own threads are of no use any more.
-    sys.stdout.flush()
+    # Without the interpreter's clearing up, which now and then crashes on the SDK's own threads.
+    os._exit(0)

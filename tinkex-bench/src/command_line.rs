@@ -42,6 +42,8 @@ pub(crate) enum Part {
     Sampling,
     /// Thousands of samples in flight that take seconds.
     Inflight,
+    /// What recording metrics costs.
+    Metrics,
     /// Encoding and decoding.
     Wire,
     /// Instruction counts.
@@ -62,7 +64,7 @@ pub(crate) enum Size {
     Full,
 }
 
-const USAGE: &str = "usage: cargo xtask bench [sampling|inflight|wire|instructions] [--quick|--full|--smoke] [--http1|--http2] \
+const USAGE: &str = "usage: cargo xtask bench [sampling|inflight|metrics|wire|instructions] [--quick|--full|--smoke] [--http1|--http2] \
                      [--rounds N] [--samples N] [--in-flight N] [--prompt-tokens N] [--python PATH] [--out FOLDER]";
 
 /// Reads the arguments after the program's name.
@@ -92,6 +94,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Role, Str
         match word.as_str() {
             "sampling" => options.part = Some(Part::Sampling),
             "inflight" => options.part = Some(Part::Inflight),
+            "metrics" => options.part = Some(Part::Metrics),
             "wire" => options.part = Some(Part::Wire),
             "instructions" => options.part = Some(Part::Instructions),
             "--smoke" => options.size = Size::Smoke,

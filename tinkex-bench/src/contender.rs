@@ -2,6 +2,7 @@
 
 mod bare;
 mod python;
+mod recording;
 mod tinkex;
 mod wakers;
 
@@ -15,6 +16,7 @@ use crate::driver::drive;
 use crate::reading::Reading;
 
 pub(crate) use python::Python;
+use recording::Recording;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub(crate) use python::Python;
 pub(crate) enum Contender {
     /// This client.
     Tinkex,
+    /// This client, with a Prometheus recorder installed.
+    Measured,
     /// A loop over `reqwest` that sends and reads the same bytes, and does nothing else.
     Bare,
     /// The official Python SDK.
@@ -30,12 +34,16 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All of them, in the order of the tables.
-    pub(crate) const ALL: [Self; 3] = [Self::Tinkex, Self::Bare, Self::Python];
+    pub(crate) const ALL: [Self; 4] = [Self::Tinkex, Self::Measured, Self::Bare, Self::Python];
+
+    /// Those that are compared with each other.
+    pub(crate) const SIDE_BY_SIDE: [Self; 3] = [Self::Tinkex, Self::Bare, Self::Python];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tinkex => "tinkex",
+            Self::Measured => "measured",
             Self::Bare => "bare",
             Self::Python => "python",
         }
@@ -51,6 +59,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tinkex => "tinkex",
+            Self::Measured => "tinkex, metrics on",
             Self::Bare => "bare reqwest",
             Self::Python => "Python SDK",
         })
@@ -66,6 +75,10 @@ pub(crate) fn work(contender: Contender, url: String, cell: Cell) -> Result<Read
     let task = runtime.spawn(async move {
         match contender {
             Contender::Tinkex => drive(&tinkex::Tinkex::prepare(&url, cell.http).await?, &cell).await,
+            Contender::Measured => {
+                let _recording = Recording::begin()?;
+                drive(&tinkex::Tinkex::prepare(&url, cell.http).await?, &cell).await
+            }
             Contender::Bare => drive(&bare::Bare::prepare(&url, &cell)?, &cell).await,
             Contender::Python => Err("the Python SDK runs in Python".into()),
         }

@@ -31,10 +31,12 @@ enum Counted {
     DecodeForwardBackward,
     /// A whole sample through the client with a prompt of so many tokens, over a transport that answers from memory.
     Sample(usize),
+    /// A measurement of each metric there is, without a recorder.
+    Measurements,
 }
 
 impl Counted {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::EncodeAsample(256),
         Self::EncodeAsample(2_048),
         Self::EncodeAsample(16_384),
@@ -44,6 +46,7 @@ impl Counted {
         Self::DecodeForwardBackward,
         Self::Sample(256),
         Self::Sample(2_048),
+        Self::Measurements,
     ];
 
     fn name(self) -> String {
@@ -53,6 +56,9 @@ impl Counted {
             Self::EncodeForwardBackward => "encode forward_backward, 128 x 2048 tokens".to_owned(),
             Self::DecodeForwardBackward => "decode 128 x 2048 logprobs".to_owned(),
             Self::Sample(tokens) => format!("a whole sample in memory, {tokens} tokens"),
+            Self::Measurements => {
+                format!("{} measurements without a recorder", tinkex_metrics::contract::ALL.len())
+            }
         }
     }
 
@@ -99,6 +105,10 @@ pub(crate) fn repeat(name: &str, repetitions: usize) -> Result<(), AnyError> {
             // One thread, so that every run takes the same way.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(sample(tokens, repetitions))
+        }
+        Counted::Measurements => {
+            (0..repetitions).for_each(|_| tinkex_metrics::contract::measure_each());
+            Ok(())
         }
     }
 }

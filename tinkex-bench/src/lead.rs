@@ -26,13 +26,14 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
         method: method::describe(pinning, options.http),
         sampling: Vec::new(),
         inflight: Vec::new(),
+        metrics: Vec::new(),
         wire: Vec::new(),
         instructions: Vec::new(),
         notes: Vec::new(),
         failures: Vec::new(),
         targets: Vec::new(),
     };
-    if wanted(Part::Sampling) || wanted(Part::Inflight) {
+    if wanted(Part::Sampling) || wanted(Part::Inflight) || wanted(Part::Metrics) {
         if let (Err(missing), true) = (&python, wanted(Part::Sampling)) {
             report.notes.push(format!("The columns of the Python SDK are empty: {missing}."));
         }
@@ -42,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<(), AnyError> {
         }
         if wanted(Part::Inflight) {
             report.inflight = measure(&mut laboratory, &plan::inflight(options), &mut report.failures);
+        }
+        if wanted(Part::Metrics) {
+            report.metrics = measure(&mut laboratory, &plan::metrics(options), &mut report.failures);
         }
     }
     if wanted(Part::Wire) {

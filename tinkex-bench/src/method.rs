@@ -30,6 +30,11 @@ pub(crate) fn describe(pinning: Option<Pinning>, http: Http) -> Vec<String> {
             "The Python SDK is driven through `sample_async`, one prompt object for all samples, telemetry off. It \
              does a twentieth of the samples, and at most {MOST_FOR_PYTHON} in flight: more takes minutes a run."
         ),
+        "With one sample in flight after the other most of a sample is the system's own work, sending, sleeping and \
+         waking, which the bare loop has as well; the ratio to the Python SDK is judged where there are many."
+            .to_owned(),
+        "With metrics on, a Prometheus recorder is installed in the client's process, and rendered every second."
+            .to_owned(),
         "CPU is user and system time of all threads of the contender's process between two readings of its own \
          clock; starting up, connecting to the service and a fifth of the samples as a warm-up come before."
             .to_owned(),

@@ -23,8 +23,6 @@ pub(crate) fn sampling(options: &Options) -> Vec<Task> {
         Size::Usual => (&[256, 2_048, 16_384], &[1, 64, 400], 10),
         Size::Full => (&[256, 2_048, 16_384], &[1, 64, 400, 4_000, 10_000], 10),
     };
-    let only =
-        |chosen: Option<usize>, usual: &[usize]| chosen.map_or_else(|| usual.to_vec(), |one| vec![one]);
     let mut tasks = Vec::new();
     for polling in [Polling::PerRequest, Polling::Session] {
         for &prompt_tokens in &only(options.prompt_tokens, prompts) {
@@ -34,9 +32,32 @@ pub(crate) fn sampling(options: &Options) -> Vec<Task> {
                 let load = Load::Samples { warm_up: measured / 5, measured };
                 let http = options.http;
                 let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http };
-                let all = Contender::ALL.into_iter();
+                let all = Contender::SIDE_BY_SIDE.into_iter();
                 let contenders =
                     all.filter(|who| *who != Contender::Python || in_flight <= MOST_FOR_PYTHON).collect();
+                tasks.push(Task { cell, contenders, rounds: options.rounds.unwrap_or(rounds) });
+            }
+        }
+    }
+    tasks
+}
+
+/// What recording metrics costs: the client with and without a recorder.
+pub(crate) fn metrics(options: &Options) -> Vec<Task> {
+    let (prompts, in_flight, rounds): (&[usize], &[usize], usize) = match options.size {
+        Size::Smoke => (&[256], &[4], 1),
+        Size::Quick => (&[256], &[64], 3),
+        Size::Usual | Size::Full => (&[256, 2_048], &[1, 64], 10),
+    };
+    let mut tasks = Vec::new();
+    for polling in [Polling::PerRequest, Polling::Session] {
+        for &prompt_tokens in &only(options.prompt_tokens, prompts) {
+            for &in_flight in &only(options.in_flight, in_flight) {
+                let measured =
+                    options.samples.unwrap_or_else(|| samples(options.size, prompt_tokens, in_flight));
+                let load = Load::Samples { warm_up: measured / 5, measured };
+                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http: options.http };
+                let contenders = vec![Contender::Tinkex, Contender::Measured];
                 tasks.push(Task { cell, contenders, rounds: options.rounds.unwrap_or(rounds) });
             }
         }

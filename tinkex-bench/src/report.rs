@@ -30,6 +30,7 @@ pub(crate) struct Report {
     pub(crate) method: Vec<String>,
     pub(crate) sampling: Vec<Rounds>,
     pub(crate) inflight: Vec<Rounds>,
+    pub(crate) metrics: Vec<Rounds>,
     pub(crate) wire: Vec<Timing>,
     pub(crate) instructions: Vec<Count>,
     /// Why something is missing.

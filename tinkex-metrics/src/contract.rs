@@ -49,6 +49,12 @@ macro_rules! contract {
 
         /// The descriptions of all metrics, in the order of the documentation.
         pub static ALL: &[Description] = &[$($static.description()),*];
+
+        /// One measurement of each metric, under the first value of each label. For tests and benchmarks of what
+        /// measuring costs.
+        pub fn measure_each() {
+            $($static.measure($static.first_values());)*
+        }
     };
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{Key, Level, Metadata};
 
-use crate::Description;
+use crate::description::{Description, LabelDescription, Values};
 use crate::keys::Keys;
 
 static METADATA: Metadata<'_> = Metadata::new("tinkex", Level::INFO, None);
@@ -42,6 +42,15 @@ macro_rules! instrument {
             pub const fn description(&self) -> Description {
                 self.0.description
             }
+
+            /// The first value of each label.
+            pub(crate) fn first_values(&self) -> [&'static str; N] {
+                let first = |label: &LabelDescription| match label.values {
+                    Values::OneOf(values) => values.first().copied(),
+                    Values::Operation => Some("asample"),
+                };
+                std::array::from_fn(|at| self.0.description.labels.get(at).and_then(first).unwrap_or(""))
+            }
         }
 
         impl<const N: usize> fmt::Debug for $name<N> {
@@ -73,6 +82,10 @@ impl<const N: usize> Counter<N> {
         self.add(values, 1);
     }
 
+    pub(crate) fn measure(&self, values: [&'static str; N]) {
+        self.increment(values);
+    }
+
     /// Counts several.
     pub fn add(&self, values: [&'static str; N], count: u64) {
         metrics::with_recorder(|recorder| {
@@ -82,6 +95,10 @@ impl<const N: usize> Counter<N> {
 }
 
 impl<const N: usize> Histogram<N> {
+    pub(crate) fn measure(&self, values: [&'static str; N]) {
+        self.record(values, Duration::from_millis(1));
+    }
+
     /// Records a duration, in seconds.
     pub fn record(&self, values: [&'static str; N], duration: Duration) {
         metrics::with_recorder(|recorder| {
@@ -91,6 +108,10 @@ impl<const N: usize> Histogram<N> {
 }
 
 impl<const N: usize> Gauge<N> {
+    pub(crate) fn measure(&self, values: [&'static str; N]) {
+        drop(self.raise(values, 1.0));
+    }
+
     /// Raises the gauge until the guard is dropped.
     pub fn raise(&self, values: [&'static str; N], by: f64) -> Raised {
         let gauge = metrics::with_recorder(|recorder| recorder.register_gauge(self.0.key(values), &METADATA));

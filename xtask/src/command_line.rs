@@ -17,7 +17,7 @@ const COMMANDS: &[[&str; 2]] = &[
     ["conformance", "drive the fake server with the official Python SDK and check the values"],
     [
         "bench [PART] [-- ARGS]",
-        "in release mode, beside a bare HTTP loop and the official Python SDK; PART is sampling, inflight, wire or \
+        "in release mode, beside a bare HTTP loop and the official Python SDK; PART is sampling, inflight, metrics, wire or \
          instructions; without one all of them, written to docs/benchmarks; ARGS are --quick, --full, --rounds N, ..",
     ],
     ["ci", "lint, test, demo and conformance, in this order, with timings"],
@@ -49,7 +49,7 @@ pub(crate) enum Command {
 }
 
 /// The parts of the benchmarks.
-const BENCHMARKS: [&str; 4] = ["sampling", "inflight", "wire", "instructions"];
+const BENCHMARKS: [&str; 5] = ["sampling", "inflight", "metrics", "wire", "instructions"];
 
 /// A part of the tests, selected by where a test lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

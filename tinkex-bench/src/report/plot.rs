@@ -41,7 +41,7 @@ fn prompt(measured: &[Rounds]) -> usize {
 fn lines(measured: &[Rounds]) -> Vec<Line> {
     let prompt = prompt(measured);
     let mut lines = Vec::new();
-    for who in Contender::ALL {
+    for who in Contender::SIDE_BY_SIDE {
         for polling in [Polling::PerRequest, Polling::Session] {
             let cells = measured
                 .iter()
@@ -64,7 +64,7 @@ fn lines(measured: &[Rounds]) -> Vec<Line> {
 
 fn color(who: Contender) -> RGBColor {
     match who {
-        Contender::Tinkex => RGBColor(31, 119, 180),
+        Contender::Tinkex | Contender::Measured => RGBColor(31, 119, 180),
         Contender::Bare => RGBColor(120, 120, 120),
         Contender::Python => RGBColor(214, 39, 40),
     }

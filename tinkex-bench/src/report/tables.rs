@@ -14,6 +14,7 @@ pub(super) fn all(report: &Report) -> Vec<Table> {
         cpu(&report.sampling),
         latency(&report.sampling),
         inflight(&report.inflight),
+        metrics(&report.metrics),
         wire(report),
         instructions(report),
     ];
@@ -104,6 +105,21 @@ fn inflight(measured: &[Rounds]) -> Table {
         "longest time without a heartbeat, s",
     ];
     Table { title: "Thousands in flight", header, rows }
+}
+
+fn metrics(measured: &[Rounds]) -> Table {
+    use Contender::{Measured, Tinkex};
+    let cpu = Reading::cpu_micros_per_sample;
+    let rows = measured.iter().map(|rounds| {
+        vec![
+            rounds.cell.to_string(),
+            shown(rounds.figure(Measured, cpu), 1),
+            shown(rounds.figure(Tinkex, cpu), 1),
+            shown(rounds.ratio(Measured, Tinkex, cpu), 3),
+        ]
+    });
+    let header = vec!["CPU per sample", "metrics on, µs", "no recorder, µs", "on / off"];
+    Table { title: "What metrics cost", header, rows: rows.collect() }
 }
 
 fn wire(report: &Report) -> Table {

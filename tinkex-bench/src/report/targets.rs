@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Report;
 use crate::cell::{Load, Polling};
-use crate::contender::Contender::{Bare, Python, Tinkex};
+use crate::contender::Contender::{Bare, Measured, Python, Tinkex};
 use crate::reading::Reading;
 use crate::rounds::Rounds;
 use crate::statistics::Spread;
@@ -122,10 +122,19 @@ pub(super) fn judge(report: &Report, reason_not_to: Option<&str>) -> Vec<Target>
             ROUNDS,
         ),
         target(
-            "CPU per sample, Python SDK / tinkex",
+            "CPU per sample, Python SDK / tinkex, many in flight",
             "at least 25",
             Bound::AtLeast(25.0),
-            findings(&report.sampling, &|rounds| rounds.ratio(Python, Tinkex, cpu)),
+            findings(report.sampling.iter().filter(|rounds| rounds.cell.in_flight > 1), &|rounds| {
+                rounds.ratio(Python, Tinkex, cpu)
+            }),
+            ROUNDS,
+        ),
+        target(
+            "CPU per sample, metrics on / off",
+            "at most 1.1",
+            Bound::AtMost(1.1),
+            findings(&report.metrics, &|rounds| rounds.ratio(Measured, Tinkex, cpu)),
             ROUNDS,
         ),
         target(
@@ -241,6 +250,12 @@ mod tests {
             round.get_mut(&Python).unwrap().cpu_seconds *= 24.9 / 40.0;
         }
         assert_eq!(verdict(&report, "CPU per sample, Python"), Verdict::Fail);
+
+        let mut report = example::report();
+        for round in &mut report.metrics[0].rounds {
+            round.get_mut(&Measured).unwrap().cpu_seconds *= 1.11 / 1.05;
+        }
+        assert_eq!(verdict(&report, "CPU per sample, metrics"), Verdict::Fail);
 
         let mut report = example::report();
         let [ten, four, ten_polled] = [0, 1, 2];

@@ -16,7 +16,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tinkex-testkit", &["tinkex-types", "tinkex-http"]),
     ("tinkex-client", &["tinkex-types", "tinkex-metrics", "tinkex-http", "tinkex-future", "tinkex-observer"]),
     // A program above everything that is measured; nothing depends on it.
-    ("tinkex-bench", &["tinkex-types", "tinkex-testkit", "tinkex-client"]),
+    (
+        "tinkex-bench",
+        &["tinkex-types", "tinkex-metrics", "tinkex-observer", "tinkex-testkit", "tinkex-client"],
+    ),
     ("xtask", &[]),
 ];
 
