@@ -2,7 +2,7 @@
 //! in flight. PROTOCOL 1 calls it the holder.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,6 +12,7 @@ use tinkex_observer::ObserverSet;
 use tinkex_types::{ClientConfig, CreateSessionRequest, FinishReason, FinishSessionRequest};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::cancellation::CancelQueue;
 use crate::closing::Closing;
@@ -49,6 +50,9 @@ pub(crate) struct Holder {
     pub(crate) runtime: Handle,
     pub(crate) settings: HolderSettings,
     pub(crate) inflight: Arc<InflightTable>,
+    pub(crate) built: Instant,
+    /// Writes the requests in flight on a signal, where that is asked for.
+    dumps: OnceLock<OwnedTask>,
     connection: OnceCell<Connection>,
     /// The samplers made from it, so that closing reaches them.
     samplers: Mutex<Vec<Weak<Sampler>>>,
@@ -86,6 +90,8 @@ impl Holder {
             runtime,
             settings,
             inflight: Arc::default(),
+            built: Instant::now(),
+            dumps: OnceLock::new(),
             connection: OnceCell::new(),
             samplers: Mutex::default(),
             trainers: Mutex::default(),
@@ -177,6 +183,12 @@ impl Holder {
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closing.has_begun() { Err(Error::closed("service")) } else { Ok(()) }
+    }
+
+    /// Takes a task that dumps the requests in flight, to end it with this holder.
+    pub(crate) fn own_dumps(&self, task: OwnedTask) {
+        // A holder is given one at its making, so there is none yet.
+        let _ = self.dumps.set(task);
     }
 
     /// Takes note of a sampler, to be closed with the service.
