@@ -2,7 +2,7 @@
 //! in flight. PROTOCOL 1 calls it the holder.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -52,7 +52,8 @@ pub(crate) struct Holder {
     pub(crate) inflight: Arc<InflightTable>,
     pub(crate) built: Instant,
     /// Writes the requests in flight on a signal, where that is asked for.
-    dumps: OnceLock<OwnedTask>,
+    #[cfg(unix)]
+    dumps: std::sync::OnceLock<OwnedTask>,
     connection: OnceCell<Connection>,
     /// The samplers made from it, so that closing reaches them.
     samplers: Mutex<Vec<Weak<Sampler>>>,
@@ -91,7 +92,8 @@ impl Holder {
             settings,
             inflight: Arc::default(),
             built: Instant::now(),
-            dumps: OnceLock::new(),
+            #[cfg(unix)]
+            dumps: std::sync::OnceLock::new(),
             connection: OnceCell::new(),
             samplers: Mutex::default(),
             trainers: Mutex::default(),
@@ -186,6 +188,7 @@ impl Holder {
     }
 
     /// Takes a task that dumps the requests in flight, to end it with this holder.
+    #[cfg(unix)]
     pub(crate) fn own_dumps(&self, task: OwnedTask) {
         // A holder is given one at its making, so there is none yet.
         let _ = self.dumps.set(task);

@@ -2,6 +2,8 @@
 //!
 //! A system without that signal never dumps; asking for it there is worth a warning, not a failure.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ impl DumpOnSignal {
     pub(crate) fn listen(target: DumpTarget) -> Result<Self, InvalidInput> {
         let refused = |why: String| InvalidInput::new("dump_inflight_on_signal", why);
         // A file that cannot be written is found out here, not when the dump is needed.
-        if let Err(error) = target.open() {
+        if let Err(error) = open(&target) {
             return Err(refused(format!("cannot write to {target:?}: {error}")));
         }
         // tokio panics where its runtime was built without I/O.
@@ -43,11 +45,25 @@ impl DumpOnSignal {
                 let Some(text) = holder.upgrade().map(|holder| super::dump(&holder)) else { return };
                 let target = target.clone();
                 // Off the async workers: a file, or a terminal that was stopped, may block.
-                let written = runtime.spawn_blocking(move || target.write(&text)).await;
+                let written = runtime.spawn_blocking(move || write(&target, &text)).await;
                 if let Ok(Err(error)) = written {
                     tracing::warn!("the requests in flight could not be dumped: {error}");
                 }
             }
         })
     }
+}
+
+fn open(target: &DumpTarget) -> io::Result<Box<dyn Write>> {
+    Ok(match target {
+        DumpTarget::StandardError => Box::new(io::stderr()),
+        DumpTarget::File(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
+    })
+}
+
+/// Writes the text in one piece, so that what others write there does not end up inside it.
+fn write(target: &DumpTarget, text: &str) -> io::Result<()> {
+    let mut to = open(target)?;
+    to.write_all(text.as_bytes())?;
+    to.flush()
 }

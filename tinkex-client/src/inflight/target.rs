@@ -1,7 +1,5 @@
 //! Where the requests in flight are written to on a signal.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Where the requests in flight are written to on SIGUSR1
@@ -23,20 +21,6 @@ impl DumpTarget {
             "1" | "true" | "on" | "yes" | "stderr" => Some(Self::StandardError),
             _ => Some(Self::File(PathBuf::from(value))),
         }
-    }
-
-    pub(super) fn open(&self) -> io::Result<Box<dyn Write>> {
-        Ok(match self {
-            Self::StandardError => Box::new(io::stderr()),
-            Self::File(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
-        })
-    }
-
-    /// Writes the text in one piece, so that what others write there does not end up inside it.
-    pub(super) fn write(&self, text: &str) -> io::Result<()> {
-        let mut to = self.open()?;
-        to.write_all(text.as_bytes())?;
-        to.flush()
     }
 }
 
