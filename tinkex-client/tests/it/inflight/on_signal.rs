@@ -76,7 +76,7 @@ fn every_service_dumps_into_its_file() {
             )
         };
         let of_first = format!("{}nothing in flight\n\n", head(&first, 400));
-        assert_eq!(dumps_in(&from_environment, 1).await, [of_first.clone()]);
+        assert_eq!(dumps_in(&from_environment, 1).await, std::slice::from_ref(&of_first));
         let of_second = dumps_in(&other, 2).await;
         assert_eq!(of_second[0], "what was there before\n\n", "it is appended to");
         assert!(of_second[1].starts_with(&head(&second, 399)), "{of_second:?}");
