@@ -12,6 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tinkex_types::InvalidInput;
 use tracing::Level;
 
+use crate::DumpTarget;
+
 /// The log level that `TINKER_LOG` asks for: `debug` or `info`, in any case. None where it is unset or says anything else.
 ///
 /// The SDK only emits events; which of them are shown, and where, is up to the program:
@@ -64,6 +66,7 @@ pub(crate) struct Environment {
     pub(crate) base_url: Option<String>,
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
+    pub(crate) dump_target: Option<DumpTarget>,
     cloudflare: [Option<String>; 2],
 }
 
@@ -90,6 +93,7 @@ impl Environment {
             base_url: set("TINKER_BASE_URL"),
             project_id: set("TINKER_PROJECT_ID"),
             tags,
+            dump_target: set("TINKEX_DUMP_INFLIGHT").and_then(|value| DumpTarget::from_variable(&value)),
             cloudflare: [set("CLOUDFLARE_ACCESS_CLIENT_ID"), set("CLOUDFLARE_ACCESS_CLIENT_SECRET")],
         }
     }

@@ -12,6 +12,7 @@ use tinkex_observer::ObserverSet;
 use tinkex_types::{ClientConfig, CreateSessionRequest, FinishReason, FinishSessionRequest};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::cancellation::CancelQueue;
 use crate::closing::Closing;
@@ -49,6 +50,10 @@ pub(crate) struct Holder {
     pub(crate) runtime: Handle,
     pub(crate) settings: HolderSettings,
     pub(crate) inflight: Arc<InflightTable>,
+    pub(crate) built: Instant,
+    /// Writes the requests in flight on a signal, where that is asked for.
+    #[cfg(unix)]
+    dumps: std::sync::OnceLock<OwnedTask>,
     connection: OnceCell<Connection>,
     /// The samplers made from it, so that closing reaches them.
     samplers: Mutex<Vec<Weak<Sampler>>>,
@@ -86,6 +91,9 @@ impl Holder {
             runtime,
             settings,
             inflight: Arc::default(),
+            built: Instant::now(),
+            #[cfg(unix)]
+            dumps: std::sync::OnceLock::new(),
             connection: OnceCell::new(),
             samplers: Mutex::default(),
             trainers: Mutex::default(),
@@ -177,6 +185,13 @@ impl Holder {
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closing.has_begun() { Err(Error::closed("service")) } else { Ok(()) }
+    }
+
+    /// Takes a task that dumps the requests in flight, to end it with this holder.
+    #[cfg(unix)]
+    pub(crate) fn own_dumps(&self, task: OwnedTask) {
+        // A holder is given one at its making, so there is none yet.
+        let _ = self.dumps.set(task);
     }
 
     /// Takes note of a sampler, to be closed with the service.

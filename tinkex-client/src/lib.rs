@@ -41,7 +41,7 @@
 //! # Environment
 //!
 //! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`,
-//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET` and the keys stored below `HOME` ([`CredentialStore`]); the
+//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`, `TINKEX_DUMP_INFLIGHT` and the keys stored below `HOME` ([`CredentialStore`]); the
 //! functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`. Nothing else in this crate reads the environment,
 //! but for `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
 //! `XDG_CACHE_HOME` and `HOME`; the ready-made transport heeds the usual variables for proxies and certificates.
@@ -62,7 +62,6 @@ mod hf_tokenizer;
 mod holder;
 mod inflight;
 mod owned_task;
-mod request_metrics;
 mod rest;
 mod retrieve;
 mod sampling;
@@ -78,7 +77,7 @@ pub use custom_loss::{
 pub use error::{Effect, Error, ErrorKind};
 #[cfg(feature = "tokenizers")]
 pub use hf_tokenizer::{HfTokenizer, TokenizerName};
-pub use inflight::{InflightRequest, Stage};
+pub use inflight::{DumpTarget, Inflight, InflightRequest, Stage};
 pub use rest::RestClient;
 pub use sampling::{ModelPath, SampleHandle, SampleOptions, SamplingClient, SamplingClientBuilder};
 pub use service::{ServiceClient, ServiceClientBuilder};
@@ -100,7 +99,7 @@ pub use tinkex_http::{
 pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
-pub use tinkex_observer::{LogPolicy, LogWording, QueueLog};
+pub use tinkex_observer::{LogPolicy, LogWording, QUEUE_STATES_CAPACITY, QueueLog, QueueStates};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,
     CsrIndices, CustomLoss, CustomLossInput, DType, Datum, DecodeError, DimuonParams, DroConfig,
@@ -128,4 +127,6 @@ mod guides {
     struct Checkpoints;
     #[doc = include_str!("../../docs/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/observability.md")]
+    struct Observability;
 }

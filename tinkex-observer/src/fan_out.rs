@@ -6,12 +6,12 @@ use std::time::Duration;
 use tinkex_types::{QueueStateChange, QueueStateObserver};
 
 use crate::delivery::{DEFAULT_QUEUE_CAPACITY, Mailbox};
-use crate::{QueueLog, QueueStateLogger, TransitionMetrics};
+use crate::{QueueLog, QueueStateLogger, QueueStates, Subscribers, TransitionMetrics};
 
 /// Metrics, the built-in pause logger and any number of user observers behind one observer.
 ///
 /// Per observation the order is: [`TransitionMetrics`], then the [`QueueStateLogger`] (both at once, on the calling
-/// thread), then the user observers (S2-16). User observers are added to the logger, never instead of it; only
+/// thread), then the user observers (S2-16), then the streams that [`queue_states`](Self::queue_states) gave. User observers are added to the logger, never instead of it; only
 /// [`QueueLog::Off`] silences it (C-6, S2-19).
 ///
 /// A user observer gets transitions only, in order, through
@@ -33,6 +33,10 @@ pub struct ObserverSet {
     log: QueueLog,
     logger: Option<QueueStateLogger>,
     users: Vec<Arc<Mailbox>>,
+    /// Who reads the transitions of this set.
+    subscribers: Subscribers,
+    /// Who reads those of every set derived from the same one.
+    family: Arc<Subscribers>,
 }
 
 impl ObserverSet {
@@ -43,7 +47,7 @@ impl ObserverSet {
             QueueLog::On(policy) => Some(QueueStateLogger::new(policy.clone())),
             QueueLog::Off => None,
         };
-        Self { log, logger, users: Vec::new() }
+        Self { log, logger, users: Vec::new(), subscribers: Subscribers::default(), family: Arc::default() }
     }
 
     /// Adds a user observer with room for [`DEFAULT_QUEUE_CAPACITY`] waiting transitions.
@@ -61,10 +65,24 @@ impl ObserverSet {
     }
 
     /// A set with the same log switch and the same user observers (their queues and threads are shared), and a
-    /// logger of its own that has not logged yet (S2-25).
+    /// logger of its own that has not logged yet (S2-25). Its transitions are also those of
+    /// [`queue_states_of_all`](Self::queue_states_of_all).
     #[must_use]
     pub fn for_another_client(&self) -> Self {
-        Self { users: self.users.clone(), ..Self::new(self.log.clone()) }
+        let family = Arc::clone(&self.family);
+        Self { users: self.users.clone(), family, ..Self::new(self.log.clone()) }
+    }
+
+    /// The transitions that this set is told of from now on, as a stream. It ends when the set is dropped.
+    pub fn queue_states(&self) -> QueueStates {
+        self.subscribers.subscribe(None)
+    }
+
+    /// The transitions that this set and all sets are told of that were derived with
+    /// [`for_another_client`](Self::for_another_client), of each other and of this one, whenever they were made. The
+    /// stream ends when the last of them is dropped.
+    pub fn queue_states_of_all(&self) -> QueueStates {
+        self.family.subscribe(None)
     }
 
     /// The log switch this set was made with.
@@ -96,6 +114,8 @@ impl ObserverSet {
         }
         if transition {
             self.users.iter().for_each(|user| user.post(seen));
+            drop(self.subscribers.publish(seen));
+            drop(self.family.publish(seen));
         }
     }
 }

@@ -63,8 +63,9 @@ async fn tour(
 
     embedded.calm_down();
     training::act(&service, connection, screen).await?;
-    for row in service.inflight() {
-        screen.line(&format!("still in flight: {row}"));
+    let left = service.inflight();
+    if !left.is_empty() {
+        screen.line(&left.to_string());
     }
     service.close(FinishReason::Success).await?;
     Ok(())

@@ -28,7 +28,7 @@ pub(crate) async fn run(service: ServiceClient, screen: Screen, bar: ProgressBar
             screen.line("  the pause is over");
         }
         (was_limited, was_paused) = (limited, paused > 0);
-        let polling = rows.iter().filter(|row| row.stage == Stage::Polling).count();
+        let polling = rows.count(Stage::Polling);
         let waiting = rows.len() - polling;
         let backoff = if limited { ", backing off" } else { "" };
         let running = polling.saturating_sub(paused);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tinkex_future::{Poller, PromiseRef, SessionPoller};
 use tinkex_http::RetryPolicy;
-use tinkex_observer::ObserverSet;
+use tinkex_observer::{ObserverSet, QueueStates};
 use tinkex_types::{
     HandleHolder, ModelInput, QueueStateChange, QueueStateObserver, RequestType, SampleRequest,
     SampleResponse, SamplerHandle, SamplingParams,
@@ -251,6 +251,12 @@ impl SamplingClient {
     /// does this for all of its samplers.
     pub async fn close(&self) {
         self.inner.close().await;
+    }
+
+    /// The queue states of the samples of this client and its clones as they change, from now on: what its observers are
+    /// told. The stream ends when the last clone is gone, and the last of its samples.
+    pub fn queue_states(&self) -> QueueStates {
+        self.inner.observers.queue_states()
     }
 
     /// Waits until user observers have been told everything so far, `limit` at most; blocks the thread. For tests.

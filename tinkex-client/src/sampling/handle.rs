@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tinkex_observer::QueueStates;
 use tinkex_types::{InvalidInput, SampleResponse};
 use tokio::sync::oneshot;
 
@@ -45,6 +46,13 @@ impl<T> SampleHandle<T> {
     /// [`SamplingClient::resume`](crate::SamplingClient::resume).
     pub fn request_id(&self) -> Option<Arc<str>> {
         self.row.as_ref().and_then(|row| row.request_id())
+    }
+
+    /// The queue states of this sample as they change, its submissions included, behind the last one that is known. The
+    /// stream ends when the sample has left [`ServiceClient::inflight`](crate::ServiceClient::inflight), and does not keep
+    /// it going.
+    pub fn queue_states(&self) -> QueueStates {
+        self.row.as_ref().map_or_else(QueueStates::ended, |row| row.queue_states())
     }
 
     /// Waits, blocking the thread. For threads outside any runtime; those of `spawn_blocking` cannot be told from async

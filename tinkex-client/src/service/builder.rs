@@ -22,7 +22,9 @@ use crate::connection_places::ConnectionPlaces;
 use crate::credentials::{CredentialSources, HolderCredentials};
 use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
-use crate::{Error, SamplingClient, ServiceClient, sampling};
+#[cfg(unix)]
+use crate::inflight::DumpOnSignal;
+use crate::{DumpTarget, Error, SamplingClient, ServiceClient, sampling};
 
 /// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
 #[derive(Default)]
@@ -45,6 +47,7 @@ pub struct ServiceClientBuilder {
     training_policy: Option<RetryPolicy>,
     poll_policy: Option<PollPolicy>,
     seed: Option<u64>,
+    dump_target: Option<DumpTarget>,
     lazy: bool,
     environment: Environment,
 }
@@ -213,6 +216,19 @@ impl ServiceClientBuilder {
         self
     }
 
+    /// Writes what is in flight to `target` whenever the process gets SIGUSR1:
+    /// [`ServiceClient::dump_inflight`]. Each service client of the process that was told to writes its own. With
+    /// [`from_env`](Self::from_env), `TINKEX_DUMP_INFLIGHT` does the same. Default: off.
+    ///
+    /// From [`build`](Self::build) on the signal does not end the process any more, even when the client is gone. `build`
+    /// fails where the file cannot be written, or the runtime has no I/O enabled. On systems without that signal a warning
+    /// is logged, and nothing is ever written.
+    #[must_use]
+    pub fn dump_inflight_on_signal(mut self, target: DumpTarget) -> Self {
+        self.dump_target = Some(target);
+        self
+    }
+
     /// Seeds the jitter of delays, for repeatable tests. Default: random.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -311,7 +327,8 @@ impl ServiceClientBuilder {
         session_request.user_metadata = self.user_metadata;
         session_request.project_id = self.project_id.or(self.environment.project_id);
         session_request.display_name = self.display_name;
-        Ok(Holder::new(
+        let dump_target = self.dump_target.or(self.environment.dump_target);
+        let holder = Holder::new(
             http,
             credentials,
             runtime,
@@ -325,8 +342,24 @@ impl ServiceClientBuilder {
                 connection_places,
                 header_overrides: overrides,
             },
-        ))
+        );
+        if let Some(target) = dump_target {
+            dump_on_signal(&holder, target)?;
+        }
+        Ok(holder)
     }
+}
+
+#[cfg(unix)]
+fn dump_on_signal(holder: &Arc<Holder>, target: DumpTarget) -> Result<(), InvalidInput> {
+    holder.own_dumps(DumpOnSignal::listen(target)?.begin(holder));
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn dump_on_signal(_: &Arc<Holder>, target: DumpTarget) -> Result<(), InvalidInput> {
+    tracing::warn!(?target, "requests in flight are never dumped here: this system has no SIGUSR1");
+    Ok(())
 }
 
 fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), InvalidInput> {

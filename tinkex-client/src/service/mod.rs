@@ -2,14 +2,17 @@
 
 mod builder;
 
+use std::io;
 use std::sync::Arc;
 
 pub use builder::ServiceClientBuilder;
+use tinkex_observer::QueueStates;
 use tinkex_types::{FinishReason, ServerCapabilities};
 
 use crate::holder::Holder;
+use crate::inflight;
 use crate::{
-    CopyWeights, Error, FromStateBuilder, InflightRequest, LoadState, RestClient, SamplingClientBuilder,
+    CopyWeights, Error, FromStateBuilder, Inflight, LoadState, RestClient, SamplingClientBuilder,
     TrainingClientBuilder, endpoints,
 };
 
@@ -97,9 +100,27 @@ impl ServiceClient {
         self.holder.connected().map(|connection| Arc::clone(connection.session.id()))
     }
 
-    /// Every request in flight, oldest first.
-    pub fn inflight(&self) -> Vec<InflightRequest> {
-        self.holder.inflight.rows()
+    /// Every request in flight, oldest first: to go through, to print as a table, or as JSON.
+    pub fn inflight(&self) -> Inflight {
+        self.holder.inflight.snapshot()
+    }
+
+    /// Writes [`inflight`](Self::inflight) as a table below a line about the service: the time since it was built, the
+    /// session, whether submissions of samples back off, and how many more could be sent at once. It is what
+    /// [`dump_inflight_on_signal`](ServiceClientBuilder::dump_inflight_on_signal) writes. Nothing in it is secret.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dump_inflight(&self, to: &mut impl io::Write) -> io::Result<()> {
+        to.write_all(inflight::dump(&self.holder).as_bytes())
+    }
+
+    /// The queue states of all clients of this service as they change, those whose models are just being created
+    /// included, from now on: what observers of the service are told
+    /// ([`queue_state_observer`](ServiceClientBuilder::queue_state_observer)). The stream ends when the service is gone: the
+    /// last clone of it, its clients, and their requests.
+    pub fn queue_states(&self) -> QueueStates {
+        self.holder.settings.observers.queue_states_of_all()
     }
 
     /// Whether submissions of samples wait because the server asked for it (429). Shared by every client of this

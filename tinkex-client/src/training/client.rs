@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tinkex_future::{ByteBudget, Poller, PromiseRef};
 use tinkex_http::{ApiRequest, BackoffGate, RetryPolicy};
-use tinkex_observer::ObserverSet;
+use tinkex_observer::{ObserverSet, QueueStates};
 use tinkex_types::{
     ChunkLimits, ClientKind, Datum, ForwardBackwardOutput, Loss, ModelInfo, OptimStepBody, OptimStepResult,
     OptimizerParams, Promise, QueueState, QueueStateChange, QueueStateObserver, RequestType,
@@ -234,6 +234,13 @@ impl TrainingClient {
             .model_path(path)
             .create()
             .await
+    }
+
+    /// The queue states of the operations of this client and its clones as they change, from now on: what its observers
+    /// are told. The stream ends when the last clone is gone, and the last of its operations. The pauses of the creation
+    /// of a model are those of the service: [`ServiceClient::queue_states`](crate::ServiceClient::queue_states).
+    pub fn queue_states(&self) -> QueueStates {
+        self.inner.observers.queue_states()
     }
 
     /// Waits until user observers have been told everything so far, `limit` at most; blocks the thread. For tests.

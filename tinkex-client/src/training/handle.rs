@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tinkex_observer::QueueStates;
 use tinkex_types::InvalidInput;
 use tokio::sync::oneshot;
 
@@ -45,6 +46,13 @@ impl<T> TrainingHandle<T> {
     /// The promises, once the server has taken the operation in: one, or one for each chunk of a batch.
     pub fn request_ids(&self) -> Vec<Arc<str>> {
         self.row.as_ref().map(|row| row.request_ids()).unwrap_or_default()
+    }
+
+    /// The queue states of this operation as they change, its submissions included, behind the last one that is known.
+    /// The chunks of a large batch are promises of their own, each with its transitions. The stream ends when the operation
+    /// has left [`ServiceClient::inflight`](crate::ServiceClient::inflight).
+    pub fn queue_states(&self) -> QueueStates {
+        self.row.as_ref().map_or_else(QueueStates::ended, |row| row.queue_states())
     }
 
     /// Waits, blocking the thread. For threads outside any runtime; those of `spawn_blocking` cannot be told from async

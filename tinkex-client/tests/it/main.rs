@@ -14,6 +14,7 @@ mod examples;
 mod footprint;
 mod golden;
 mod harness;
+mod inflight;
 mod inputs;
 mod log_capture;
 mod metrics;

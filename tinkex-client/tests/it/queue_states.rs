@@ -2,6 +2,7 @@
 
 mod lines;
 mod observers;
+mod streams;
 mod training;
 
 use std::collections::BTreeMap;

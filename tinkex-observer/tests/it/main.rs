@@ -11,5 +11,6 @@ mod manifest;
 mod metrics;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+mod subscribers;
 mod vectors;
 mod wording;

@@ -137,7 +137,7 @@ async fn a_refused_submission_tells_its_state() {
     let handle = watched.sample(request(&[1]));
     server.wait_for("asample", 2).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let row = client.inflight().remove(0);
+    let row = client.inflight()[0].clone();
     assert_eq!((row.queue_state, row.reason.as_deref()), (Some(QueueState::PausedRateLimit), Some("calm")));
     handle.await.unwrap();
     assert_eq!(log.pause_texts(), [line(&watched, "calm")]);

@@ -74,7 +74,7 @@ async fn what_cannot_be_submitted_in_time_ends() {
         }
         assert_eq!(ending(&server), ["finish"]);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(client.inflight(), []);
+        assert_eq!(*client.inflight(), []);
         let sent = server.all_requests().len();
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(server.all_requests().len(), sent);
@@ -122,6 +122,6 @@ async fn a_custom_loss_that_waits_for_its_forward_pass_ends() {
     assert_within(begun.elapsed().as_secs_f64(), 30.0..=30.1, "close");
     assert_eq!(behind.await.unwrap_err().kind(), ErrorKind::Closed);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(client.inflight(), []);
+    assert_eq!(*client.inflight(), []);
     assert_eq!(arrivals(&server), ["forward_backward 1"]);
 }

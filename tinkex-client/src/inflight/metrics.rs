@@ -6,7 +6,7 @@ use tinkex_metrics::{Raised, contract};
 use tinkex_types::RequestType;
 use tokio::time::Instant;
 
-use crate::Stage;
+use super::Stage;
 
 /// How a request ended, unless somebody says otherwise: it was dropped.
 const DROPPED: &str = "abandoned";
@@ -69,5 +69,5 @@ impl RequestMetrics {
 }
 
 fn in_flight(request_type: &'static str, stage: Stage) -> Raised {
-    contract::REQUESTS_IN_FLIGHT.raise([request_type, stage.label()], 1.0)
+    contract::REQUESTS_IN_FLIGHT.raise([request_type, stage.as_str()], 1.0)
 }
