@@ -197,6 +197,12 @@ impl Row {
         self.polls.load(Ordering::Relaxed)
     }
 
+    /// The last queue state that an answer carried.
+    pub(crate) fn queue_state(&self) -> Option<QueueState> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(state, _)| state.clone())
+    }
+
     /// The time since the request was started.
     pub(crate) fn age(&self) -> Duration {
         Instant::now().saturating_duration_since(self.started)

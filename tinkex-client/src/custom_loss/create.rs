@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::handle::CustomLossHandle;
 use crate::endpoints::on_behalf_of;
 use crate::holder::{Connection, Holder};
+use crate::operation_span::OperationSpan;
 use crate::retrieve::HttpRetrieve;
 use crate::training::read_json;
 use crate::{Error, ServiceClient};
@@ -31,7 +32,10 @@ impl ServiceClient {
         let connection = self.holder.connection().await?;
         let entry = connection.custom_losses.enter(&loss)?;
         let loss_id = match connection.config.custom_loss_server_side {
-            true => Some(upload(&self.holder, connection, &loss).await?),
+            true => {
+                let span = OperationSpan::open(METHOD, Some(KIND), Some(connection.session.id()));
+                Some(span.cover(Box::pin(upload(&self.holder, connection, &loss, &span))).await?)
+            }
             false => None,
         };
         entry.keep();
@@ -40,7 +44,12 @@ impl ServiceClient {
 }
 
 /// Uploads a loss and waits until the server has it; gives the server's name for it.
-async fn upload(holder: &Holder, connection: &Connection, loss: &CustomLoss) -> Result<String, Error> {
+async fn upload(
+    holder: &Holder,
+    connection: &Connection,
+    loss: &CustomLoss,
+    span: &OperationSpan,
+) -> Result<String, Error> {
     let session_id = connection.session.id();
     let entry = holder.inflight.enter(KIND, Arc::clone(session_id));
     let row = entry.row();
@@ -58,7 +67,9 @@ async fn upload(holder: &Holder, connection: &Connection, loss: &CustomLoss) -> 
         Some(seed) => poller.seed(seed),
         None => poller,
     };
-    let payload = poller.poll(promise).await?;
+    let polled = poller.poll(promise).await;
+    span.polled(row);
+    let payload = polled?;
     let created: CreateCustomLossResult = read_json(&payload)
         .map_err(|error| Error::decode(error, &accepted.request_id, row.polls(), row.age()))?;
     Ok(created.loss_id)

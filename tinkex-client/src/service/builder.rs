@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryPolicy, SharedTransport, Transport, WallClock,
+    AuthProvider, BaseUrl, HttpClient, HttpClientBuilder, Jitter, NoAuth, RetryPolicy, SharedTransport, TraceContext, Transport,
+    WallClock,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{
@@ -22,6 +23,7 @@ use crate::connection_places::ConnectionPlaces;
 use crate::credentials::{CredentialSources, HolderCredentials};
 use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
+use crate::operation_span::OperationSpan;
 use crate::{Error, SamplingClient, ServiceClient, sampling};
 
 /// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
@@ -45,6 +47,7 @@ pub struct ServiceClientBuilder {
     training_policy: Option<RetryPolicy>,
     poll_policy: Option<PollPolicy>,
     seed: Option<u64>,
+    trace_context: Option<Arc<dyn TraceContext>>,
     lazy: bool,
     environment: Environment,
 }
@@ -220,6 +223,14 @@ impl ServiceClientBuilder {
         self
     }
 
+    /// Tells the service to which trace each attempt belongs: `context` writes headers, usually `traceparent`, that name
+    /// the span it is given. Nothing of it reaches another origin. Default: nothing of traces is sent.
+    #[must_use]
+    pub fn trace_context(mut self, context: impl TraceContext + 'static) -> Self {
+        self.trace_context = Some(Arc::new(context));
+        self
+    }
+
     /// Sends nothing in [`build`](Self::build): the first operation that needs the session creates it.
     #[must_use]
     pub fn connect_lazily(mut self) -> Self {
@@ -238,7 +249,9 @@ impl ServiceClientBuilder {
         let lazy = self.lazy;
         let holder = self.holder()?;
         if !lazy {
-            Box::pin(holder.connection()).await?;
+            let span = OperationSpan::open("ServiceClient.build", None, None);
+            let connection = span.cover(Box::pin(holder.connection())).await?;
+            span.client_id(connection.session.id());
         }
         Ok(ServiceClient::new(holder))
     }
@@ -261,7 +274,9 @@ impl ServiceClientBuilder {
         let holder = self.holder()?;
         let flags = DynamicFlags::new(handle.holder.client_dynamic_config.clone());
         holder.join(handle.holder.client_config.clone(), flags, handle.session_id.as_str().into())?;
-        Box::pin(sampling::open(holder, handle)).await
+        let id = handle.sampling_session_id.as_str();
+        let span = OperationSpan::open("ServiceClient.open_sampler", None, Some(id));
+        span.cover(Box::pin(sampling::open(holder, handle))).await
     }
 
     fn holder(self) -> Result<Arc<Holder>, Error> {
@@ -302,8 +317,8 @@ impl ServiceClientBuilder {
             .headers(headers)
             .policy(self.retry_policy.unwrap_or_default())
             .jitter(jitter)
-            .clock(self.wall_clock)
-            .build()?;
+            .clock(self.wall_clock);
+        let http = self.trace_context.into_iter().fold(http, HttpClientBuilder::trace_context).build()?;
         let observers =
             self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
         let mut session_request = CreateSessionRequest::new(PROTOCOL_SDK_VERSION);
