@@ -16,6 +16,7 @@ mod golden;
 mod harness;
 mod inputs;
 mod log_capture;
+mod log_hygiene;
 mod queue_states;
 #[cfg(feature = "reqwest")]
 mod reliability;
@@ -23,6 +24,8 @@ mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
+mod trace_capture;
+mod traces;
 mod training;
 mod training_dialects;
 mod training_interleavings;
