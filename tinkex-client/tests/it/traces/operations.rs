@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tinkex_client::{AdamParams, ErrorCategory, ErrorKind, LossFn, QueueState, RetryPolicy, SampleOptions};
+use serde_json::json;
+use tinkex_client::{AdamParams, ErrorCategory, ErrorKind, LossFn, RetryPolicy, SampleOptions};
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Step};
 use tracing::{Instrument as _, Level};
@@ -28,10 +29,10 @@ fn shown(spans: &[CapturedSpan]) -> Vec<(&str, &str, &str)> {
 #[tokio::test(start_paused = true)]
 async fn a_sample_and_its_attempts() {
     let (capture, _guard) = TraceCapture::start();
-    let behind = Service::default();
-    let (server, _client, sampler) = harness::in_front_of(&behind).await;
+    let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
     server.script("asample", [Step::status(503)]).then_behave();
-    behind.pause_next(QueueState::PausedCapacity, None, Duration::from_secs(50));
+    let paused = json!({"type": "try_again", "request_id": "any", "queue_state": "paused_capacity"});
+    server.script("retrieve_future", [Step::json(paused).delay(Duration::from_secs(30))]).then_behave();
     let caller = tracing::info_span!("caller");
     // The span is that of the call; where the handle is awaited does not matter.
     let handle = caller.in_scope(|| sampler.sample(harness::request(&[1])));
@@ -49,7 +50,7 @@ async fn a_sample_and_its_attempts() {
     let value = |field| operation.value(field);
     assert_eq!((value("otel.kind"), value("tinker.request_type")), ("internal", "Sample"));
     assert_eq!(value("tinker.client_id"), sampler.sampling_session_id());
-    assert_eq!((value("tinker.request_id"), value("tinker.queue_state")), (&*id, "paused_capacity"));
+    assert_eq!((value("tinker.request_id"), value("tinker.queue_state")), (&*id, "active"), "paused before");
     assert_eq!((value("error.type"), value("otel.status_code")), ("", ""));
     let polls = server.count("retrieve_future");
     assert_eq!((value("tinker.polls"), polls > 1), (&*polls.to_string(), true));
@@ -105,7 +106,7 @@ async fn failures_are_told_by_kind() {
 async fn a_pending_answer_is_no_error() {
     let (capture, _guard) = TraceCapture::start();
     let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
-    server.script("retrieve_future", [Step::status(408).json_body(serde_json::json!({}))]).then_behave();
+    server.script("retrieve_future", [Step::status(408).json_body(json!({}))]).then_behave();
     sampler.sample(harness::request(&[1])).await.unwrap();
     let attempts = capture.attempts_below(&capture.operation("SamplingClient.sample"));
     let poll = attempts.iter().find(|span| span.value("http.response.status_code") == "408").unwrap();
@@ -123,7 +124,9 @@ async fn a_pending_answer_is_no_error() {
 async fn giving_up() {
     let (capture, _guard) = TraceCapture::start();
     let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
-    server.script("retrieve_future", [Step::hang().repeat(2)]).then_behave();
+    let paused = json!({"type": "try_again", "request_id": "any", "queue_state": "paused_capacity"});
+    let paused = Step::json(paused).delay(Duration::from_secs(1));
+    server.script("retrieve_future", [Step::hang(), paused, Step::hang()]).then_behave();
     let handle = sampler.sample(harness::request(&[1]));
     server.wait_for("retrieve_future", 1).await;
     drop(handle);
@@ -138,8 +141,11 @@ async fn giving_up() {
     let options = SampleOptions::default().deadline(Duration::from_secs(5));
     let error = sampler.sample_with(harness::request(&[1]), options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
+    tokio::task::yield_now().await;
     let operation = capture.operation("SamplingClient.sample");
     assert_eq!((operation.value("error.type"), operation.value("otel.status_code")), ("timeout", "ERROR"));
+    assert_eq!(operation.value("tinker.queue_state"), "paused_capacity");
+    assert_eq!(operation.value("tinker.polls"), "2");
 }
 
 /// Creations are operations below the caller's span, with the id of what they made; so are operations of training, and
