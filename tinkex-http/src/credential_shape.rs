@@ -12,7 +12,8 @@ const SHAPES: [(&[u8], usize); 2] = [(b"tml-", 12), (b"eyJ", 12)];
 pub(crate) fn find(text: &[u8], from: usize) -> Option<Range<usize>> {
     let mut at = from;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let begins = at.checked_sub(1).and_then(|before| text.get(before)).is_none_or(|byte| !is_inner(*byte));
+        let begins =
+            at.checked_sub(1).and_then(|before| text.get(before)).is_none_or(|byte| !is_inner(*byte));
         let length = if begins { rest.iter().take_while(|byte| is_inner(**byte)).count() } else { 0 };
         let shaped = SHAPES.iter().any(|(beginning, least)| length >= *least && rest.starts_with(beginning));
         if shaped {

@@ -54,7 +54,9 @@ impl Propagation {
         }));
         injected.unwrap_or_else(|_| {
             if !guarded.panic_told.swap(true, Ordering::Relaxed) {
-                tracing::warn!("the trace context panicked; such attempts go out without it, and this is said once");
+                tracing::warn!(
+                    "the trace context panicked; such attempts go out without it, and this is said once"
+                );
             }
             HeaderMap::new()
         })

@@ -52,7 +52,9 @@ async fn traced(connection: &Connection, screen: &Screen, embedded: &Embedded) -
     let failure = work::run(&service, &connection.model, connection.tokenizer.as_ref(), trouble).await?;
     service.close(FinishReason::Success).await?;
     match failure {
-        Some(error) => screen.line(&format!("A training step and three samples, the last of which failed: {error}.")),
+        Some(error) => {
+            screen.line(&format!("A training step and three samples, the last of which failed: {error}."))
+        }
         None => screen.line("A training step and three samples."),
     }
     Ok(())

@@ -207,8 +207,7 @@ impl SamplingClient {
         let (sender, receiver) = oneshot::channel();
         let handle = SampleHandle::new(receiver, Arc::clone(entry.row()), convert);
         let runtime = sampler.holder.runtime.clone();
-        let span =
-            OperationSpan::open(method, Some(RequestType::Sample), Some(&sampler.sampling_session_id));
+        let span = OperationSpan::open(method, Some(RequestType::Sample), Some(&sampler.sampling_session_id));
         let work = lifecycle::run(sampler, start, supervision, options, entry, sender, span.clone());
         // The task's owner is the handle: dropping it closes the channel, and the task ends. Boxed: the runtime copies
         // what it is given four times over.

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    AuthProvider, BaseUrl, HttpClient, HttpClientBuilder, Jitter, NoAuth, RetryPolicy, SharedTransport, TraceContext, Transport,
-    WallClock,
+    AuthProvider, BaseUrl, HttpClient, HttpClientBuilder, Jitter, NoAuth, RetryPolicy, SharedTransport,
+    TraceContext, Transport, WallClock,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::client::Trainer;
 use super::handle::TrainingHandle;
 use super::turns::{NoTicket, Ticket, Turns};
-use crate::{Error, ErrorKind};
 use crate::inflight::{InflightEntry, Row};
 use crate::operation_span::OperationSpan;
+use crate::{Error, ErrorKind};
 
 /// What is called: names for the server, the log and the table of requests in flight.
 #[derive(Clone, Copy, Debug)]

@@ -53,7 +53,9 @@ fn attributes(span: &Span) -> BTreeMap<&str, String> {
         other => panic!("{other:?} is neither text nor a number"),
     };
     let pairs = span.attributes.iter();
-    pairs.map(|pair| (pair.key.as_str(), text(pair.value.as_ref().unwrap().value.as_ref().unwrap()))).collect()
+    pairs
+        .map(|pair| (pair.key.as_str(), text(pair.value.as_ref().unwrap().value.as_ref().unwrap())))
+        .collect()
 }
 
 fn is_error(span: &Span) -> bool {

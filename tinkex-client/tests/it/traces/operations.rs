@@ -163,14 +163,20 @@ async fn creations_and_training() {
     }
     .instrument(caller.clone())
     .await;
-    let gradient = caller.in_scope(|| trainer.forward_backward([harness::example("ab")], LossFn::CrossEntropy));
+    let gradient =
+        caller.in_scope(|| trainer.forward_backward([harness::example("ab")], LossFn::CrossEntropy));
     let update = caller.in_scope(|| trainer.optim_step(AdamParams::new(1e-3)));
     gradient.await.unwrap();
     update.await.unwrap();
 
     let session = service.session_id().unwrap();
     for (method, kind, id, routes) in [
-        ("ServiceClient.build", "", &*session, vec!["client/config", "client/dynamic_config", "create_session"]),
+        (
+            "ServiceClient.build",
+            "",
+            &*session,
+            vec!["client/config", "client/dynamic_config", "create_session"],
+        ),
         (
             "ServiceClient.create_lora_training_client",
             "CreateModel",
@@ -239,6 +245,7 @@ async fn names_hold_no_ids() {
             assert!(!title.contains(|c: char| c.is_ascii_digit()), "{title}");
         }
     }
-    let finish = capture.spans("http_request").into_iter().find(|span| span.value("url.template").ends_with("finish"));
+    let finish =
+        capture.spans("http_request").into_iter().find(|span| span.value("url.template").ends_with("finish"));
     assert_eq!(finish.unwrap().value("otel.name"), "POST sessions/finish");
 }
