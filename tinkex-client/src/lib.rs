@@ -61,6 +61,7 @@ mod error;
 mod hf_tokenizer;
 mod holder;
 mod inflight;
+mod operation_span;
 mod owned_task;
 mod rest;
 mod retrieve;
@@ -93,7 +94,7 @@ pub use secrecy;
 pub use tinkex_future::PollPolicy;
 pub use tinkex_http::{
     ApiKey, AuthError, AuthProvider, Backoff, Body, CallClass, CredentialFuture, RetryPolicy,
-    SharedTransport, Transport, TransportError, TransportErrorKind, WallClock,
+    SharedTransport, TraceContext, Transport, TransportError, TransportErrorKind, WallClock,
 };
 #[cfg(feature = "reqwest")]
 pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
@@ -129,4 +130,6 @@ mod guides {
     struct Configuration;
     #[doc = include_str!("../../docs/observability.md")]
     struct Observability;
+    #[doc = include_str!("../../docs/traces.md")]
+    struct Traces;
 }

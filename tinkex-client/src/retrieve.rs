@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tinkex_future::{
-    Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
+    Answer, Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
 };
 use tinkex_http::{
     ApiRequest, ApiResponse, AuthError, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy,
@@ -142,14 +142,36 @@ fn is_refused(error: &HttpError) -> bool {
     error.kind() == HttpErrorKind::Auth && auth.is_some_and(|auth| auth.status() == Some(401))
 }
 
+/// The answer of a poll as it may be read and shown. A 2xx may hold the message of a failure, or the reason of a pause, and
+/// these may echo what was sent; error bodies are scrubbed already.
+fn without_echoes(response: ApiResponse) -> RawResponse {
+    let raw = |response: ApiResponse| RawResponse {
+        status: response.status.as_u16(),
+        content_type: response.media_type(),
+        retry_after: response.retry_after,
+        body: response.body,
+    };
+    let may_be_shown = |body: &[u8]| {
+        let says = |word: &str| body.windows(word.len()).any(|part| part == word.as_bytes());
+        ["error", "failed", "queue_state"].into_iter().any(says)
+    };
+    if !response.status.is_success() || response.media_type().is_some_and(|kind| kind.contains("protobuf")) {
+        return raw(response);
+    }
+    let response = response.without_credential();
+    if !may_be_shown(&response.body) {
+        return raw(response);
+    }
+    // What is no result is read by people only. In a result nothing may be changed but the credential itself.
+    match Answer::of(Outcome::Response(raw(response.clone()))) {
+        Answer::Failed { .. } | Answer::Pending { .. } => raw(response.scrubbed()),
+        _ => raw(response),
+    }
+}
+
 fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
     match result {
-        Ok(response) => Outcome::Response(RawResponse {
-            status: response.status.as_u16(),
-            content_type: response.media_type(),
-            retry_after: response.retry_after,
-            body: response.body,
-        }),
+        Ok(response) => Outcome::Response(without_echoes(response)),
         Err(error) if is_refused(&error) => {
             let detail = serde_json::json!({ "detail": error.message() });
             Outcome::Response(RawResponse::json(401, detail.to_string()))

@@ -9,13 +9,14 @@ use tracing::Instrument as _;
 use url::Url;
 
 use crate::attempt_metrics::AttemptMetrics;
+use crate::attempt_span::AttemptSpan;
 use crate::classify::Evidence;
 use crate::client::Inner;
 use crate::error::{Delivery, HttpError, HttpErrorKind, body_category, body_excerpt, body_message};
 use crate::progress::Progress;
 use crate::{
     ApiRequest, Refusal, Transport as _, TransportError, TransportErrorKind, content_encoding, headers,
-    redact, retry_after,
+    redact, retry_after, trace_context,
 };
 
 /// Redirects that one attempt follows.
@@ -34,6 +35,8 @@ pub(crate) struct RawResponse {
     pub(crate) announced: bool,
     /// What the body says to people.
     pub(crate) message: String,
+    /// What was sent as the credential.
+    pub(crate) credential: Option<HeaderValue>,
 }
 
 /// Why an attempt did not succeed.
@@ -59,21 +62,19 @@ pub(crate) async fn run(
         // Whatever the provider made of it, no Debug of a request shows it.
         credential.set_sensitive(true);
     }
-    let headers =
-        || headers::for_attempt(&client.defaults, request, idempotency_key, retries, credential.clone());
     let limit = remaining.map_or(request.timeout, |remaining| remaining.min(request.timeout));
-    let span = tracing::debug_span!(
-        "http_request",
-        http.request.method = %request.method,
-        url.template = request.operation,
-        server.address = client.base_url.host(),
-        http.request.resend_count = retries,
-        http.response.status_code = tracing::field::Empty,
-        error.type = tracing::field::Empty,
-    );
     let on_the_wire = AttemptMetrics::begin(request.operation, request.body.len());
+    let span = AttemptSpan::open(&client.base_url, request, retries);
+    let injected = client.propagation.headers(&span);
+    let headers = || {
+        let credential = credential.clone();
+        let mut headers =
+            headers::for_attempt(&client.defaults, request, idempotency_key, retries, credential);
+        trace_context::add(&injected, &mut headers);
+        headers
+    };
     let progress = Progress::default();
-    let exchange = exchange(client, request, uri, &headers, &progress).instrument(span.clone());
+    let exchange = exchange(client, request, uri, &headers, &progress).instrument(span.inner());
     let outcome = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
         Err(TransportError::new(TransportErrorKind::Timeout, progress.out_of_time(limit)))
     });
@@ -81,21 +82,23 @@ pub(crate) async fn run(
         Ok(response) => response,
         Err(error) => {
             on_the_wire.failed(error.kind());
-            span.record("error.type", tracing::field::debug(error.kind()));
-            return Err(AttemptFailure::Transport(error));
+            span.failed(&error);
+            return Err(AttemptFailure::Transport(error.scrubbed(credential.as_ref())));
         }
     };
     on_the_wire.answered(status, body.len());
-    span.record("http.response.status_code", status.as_u16());
+    span.answered(status, request.class);
     client.deprecations.announce(&headers, credential.as_ref());
     if status.is_success() {
-        return Ok(RawResponse { status, headers, body, hint: None, announced, message: String::new() });
+        let message = String::new();
+        return Ok(RawResponse { status, headers, body, hint: None, announced, message, credential });
     }
     let hint = retry_after(&headers, &body, client.clock.now());
     // Before anything is made of the body: error bodies may echo the request.
     let body = redact::scrub_body(body, credential.as_ref());
     let message = redact::scrub(body_message(&body), credential.as_ref());
-    Err(AttemptFailure::Status(Box::new(RawResponse { status, headers, body, hint, announced, message })))
+    let response = RawResponse { status, headers, body, hint, announced, message, credential };
+    Err(AttemptFailure::Status(Box::new(response)))
 }
 
 /// What came back at last, decompressed.

@@ -12,6 +12,7 @@ use url::Url;
 pub struct BaseUrl {
     text: String,
     host: String,
+    port: u16,
 }
 
 impl BaseUrl {
@@ -21,7 +22,7 @@ impl BaseUrl {
 
     /// The production service.
     pub fn production() -> Self {
-        Self { text: Self::PRODUCTION.to_owned(), host: Self::PRODUCTION_HOST.to_owned() }
+        Self { text: Self::PRODUCTION.to_owned(), host: Self::PRODUCTION_HOST.to_owned(), port: 443 }
     }
 
     /// The normalised text.
@@ -32,6 +33,11 @@ impl BaseUrl {
     /// The host, without the port.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The port, which is the scheme's own where the address names none.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether this is the production service, which accepts only keys of its own form.
@@ -68,7 +74,9 @@ impl FromStr for BaseUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(problem("must not carry a query or fragment"));
         }
-        Ok(Self { host: host.to_owned(), text: url.as_str().trim_end_matches('/').to_owned() })
+        // Both schemes have a port of their own.
+        let port = url.port_or_known_default().unwrap_or_default();
+        Ok(Self { host: host.to_owned(), port, text: url.as_str().trim_end_matches('/').to_owned() })
     }
 }
 

@@ -13,9 +13,10 @@ use crate::deprecation::Deprecations;
 use crate::edge::EdgeCredit;
 use crate::first_contact::FirstContact;
 use crate::retry_log::RetryLog;
+use crate::trace_context::Propagation;
 use crate::{
     AuthProvider, BaseUrl, GateKey, HttpClient, Jitter, NoAuth, RetryBudget, RetryPolicy, SharedTransport,
-    WallClock, headers,
+    TraceContext, WallClock, headers,
 };
 
 /// Builds an [`HttpClient`].
@@ -29,6 +30,7 @@ pub struct HttpClientBuilder {
     jitter: Arc<Jitter>,
     clock: WallClock,
     max_response_bytes: usize,
+    propagation: Propagation,
 }
 
 impl HttpClientBuilder {
@@ -43,6 +45,7 @@ impl HttpClientBuilder {
             jitter: Arc::default(),
             clock: WallClock::default(),
             max_response_bytes: 1 << 30,
+            propagation: Propagation::default(),
         }
     }
 
@@ -96,6 +99,13 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Sets who tells the service to which trace an attempt belongs. Default: nobody, and nothing of traces is sent.
+    #[must_use]
+    pub fn trace_context(mut self, context: Arc<dyn TraceContext>) -> Self {
+        self.propagation = Propagation::by(context);
+        self
+    }
+
     /// Builds the client.
     ///
     /// # Errors
@@ -125,6 +135,7 @@ impl HttpClientBuilder {
             retry_log: RetryLog::default(),
             edge: EdgeCredit::default(),
             first_contact: FirstContact::default(),
+            propagation: self.propagation,
         }))
     }
 }

@@ -195,6 +195,7 @@ impl<'a> Call<'a> {
             attempts: self.sent,
             elapsed,
             operation: self.request.operation,
+            credential: response.credential,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::error::{Delivery, HttpError};
 use crate::first_contact::FirstContact;
 use crate::replay;
 use crate::retry_log::RetryLog;
+use crate::trace_context::Propagation;
 use crate::{
     ApiRequest, ApiResponse, AuthProvider, BaseUrl, GateKey, HttpClientBuilder, Jitter, RetryBudget,
     RetryPolicy, Ruling, SharedTransport, WallClock,
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) retry_log: RetryLog,
     pub(crate) edge: EdgeCredit,
     pub(crate) first_contact: FirstContact,
+    pub(crate) propagation: Propagation,
 }
 
 /// Completes when the caller no longer wants the answer.
@@ -64,7 +66,7 @@ impl HttpClient {
     }
 
     /// Another client of the same service with another credential: the transport, the headers, the policy, the clock, the
-    /// jitter and the retry budget are the same.
+    /// jitter, the retry budget and the trace context are the same.
     #[must_use]
     pub fn with_auth(&self, auth: Arc<dyn AuthProvider>) -> Self {
         let inner = &*self.0;
@@ -83,6 +85,7 @@ impl HttpClient {
             retry_log: RetryLog::default(),
             edge: EdgeCredit::default(),
             first_contact: FirstContact::default(),
+            propagation: inner.propagation.clone(),
             addresses: Addresses::default(),
         })
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use tinkex_types::ErrorCategory;
 
-use crate::{ApiResponse, TransportError, TransportErrorKind};
+use crate::{ApiResponse, TransportError, TransportErrorKind, redact};
 
 /// The coarse kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +123,8 @@ impl HttpError {
             }
             None => format!("the response cannot be read: {error}"),
         };
+        // The reader quotes what it did not expect.
+        let message = redact::scrub(message, response.credential.as_ref());
         let mut out = Self::new(HttpErrorKind::Decode, response.operation, message);
         out.0.status = Some(response.status);
         out.0.attempts = response.attempts;

@@ -33,6 +33,7 @@
 mod addresses;
 mod attempt;
 mod attempt_metrics;
+mod attempt_span;
 mod auth;
 mod backoff;
 mod base_url;
@@ -45,6 +46,7 @@ mod call_class;
 mod classify;
 mod client;
 mod content_encoding;
+mod credential_shape;
 mod deprecation;
 mod edge;
 mod error;
@@ -65,6 +67,7 @@ mod retry_after;
 mod retry_log;
 #[cfg(feature = "tower")]
 mod tower;
+mod trace_context;
 mod transport;
 mod transport_error;
 mod wall_clock;
@@ -96,6 +99,7 @@ pub use response::ApiResponse;
 pub use retry_after::{LONGEST_HINT, retry_after};
 #[cfg(feature = "tower")]
 pub use tower::{TowerTransport, TransportService};
+pub use trace_context::TraceContext;
 pub use transport::{SharedTransport, Transport};
 pub use transport_error::{TransportError, TransportErrorKind};
 pub use wall_clock::WallClock;

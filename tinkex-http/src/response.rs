@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::{HttpError, shown_headers};
+use crate::{HttpError, redact, shown_headers};
 
 /// The final response of a call.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct ApiResponse {
     /// How long the call took, waits included.
     pub elapsed: Duration,
     pub(crate) operation: &'static str,
+    /// What was sent as the credential.
+    pub(crate) credential: Option<HeaderValue>,
 }
 
 impl ApiResponse {
@@ -36,6 +38,22 @@ impl ApiResponse {
     /// A decode error that names the operation. Not worth a retry.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         serde_json::from_slice(&self.body).map_err(|e| HttpError::undecodable(self, &e))
+    }
+
+    /// This response without the credential of its request, should the service echo it: for bodies that may be shown to
+    /// people. Nothing else of the body changes.
+    #[must_use]
+    pub fn without_credential(mut self) -> Self {
+        self.body = redact::without(self.body, self.credential.as_ref());
+        self
+    }
+
+    /// [`without_credential`](Self::without_credential), and also without everything that has the form of a key or a token:
+    /// for bodies that are only read by people.
+    #[must_use]
+    pub fn scrubbed(mut self) -> Self {
+        self.body = redact::scrub_body(self.body, self.credential.as_ref());
+        self
     }
 
     /// The media type, in lower case and without parameters.

@@ -3,6 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use http::HeaderValue;
+
+use crate::redact;
+
 /// The kinds of transport failure. Each says whether the request may have reached the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -46,6 +50,13 @@ impl TransportError {
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.permanent = true;
+        self
+    }
+
+    /// The error without the credential, which a server may have put into what the message quotes, such as the target of
+    /// a redirect.
+    pub(crate) fn scrubbed(mut self, credential: Option<&HeaderValue>) -> Self {
+        self.message = redact::scrub(self.message, credential);
         self
     }
 

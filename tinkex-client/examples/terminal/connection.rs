@@ -1,6 +1,6 @@
 //! The server to talk to: the embedded one, or one that was named.
 
-use tinkex_client::{ByteTokenizer, Error, ServiceClient, Tokenizer};
+use tinkex_client::{ByteTokenizer, Error, ServiceClient, ServiceClientBuilder, Tokenizer};
 use tinkex_testkit::{FakeServer, SocketServer};
 
 use super::{Arguments, Failure, Screen};
@@ -52,13 +52,17 @@ impl Connection {
 
     /// A new service client, with a session of its own.
     pub(crate) async fn service(&self) -> Result<ServiceClient, Error> {
+        self.builder().build().await
+    }
+
+    /// The builder of one.
+    pub(crate) fn builder(&self) -> ServiceClientBuilder {
         let builder = ServiceClient::builder();
-        let builder = match (&self.socket, &self.url) {
+        match (&self.socket, &self.url) {
             (Some(socket), _) => builder.base_url(socket.url()).api_key("tml-example"),
             (None, Some(url)) => builder.from_env().base_url(url),
             (None, None) => builder.from_env(),
-        };
-        builder.build().await
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::handle::CustomLossHandle;
 use crate::endpoints::on_behalf_of;
 use crate::holder::{Connection, Holder};
 use crate::inflight::Row;
+use crate::operation_span::OperationSpan;
 use crate::retrieve::HttpRetrieve;
 use crate::training::read_json;
 use crate::{Error, ServiceClient};
@@ -32,7 +33,10 @@ impl ServiceClient {
         let connection = self.holder.connection().await?;
         let entry = connection.custom_losses.enter(&loss)?;
         let loss_id = match connection.config.custom_loss_server_side {
-            true => Some(upload(&self.holder, connection, &loss).await?),
+            true => {
+                let span = OperationSpan::open(METHOD, Some(KIND), Some(connection.session.id()));
+                Some(span.cover(Box::pin(upload(&self.holder, connection, &loss, &span))).await?)
+            }
             false => None,
         };
         entry.keep();
@@ -41,9 +45,14 @@ impl ServiceClient {
 }
 
 /// Uploads a loss and waits until the server has it; gives the server's name for it.
-async fn upload(holder: &Holder, connection: &Connection, loss: &CustomLoss) -> Result<String, Error> {
+async fn upload(
+    holder: &Holder,
+    connection: &Connection,
+    loss: &CustomLoss,
+    span: &OperationSpan,
+) -> Result<String, Error> {
     let entry = holder.inflight.enter(KIND, Arc::clone(connection.session.id()));
-    let name = upload_as(entry.row(), holder, connection, loss).await;
+    let name = upload_as(entry.row(), holder, connection, loss, span).await;
     entry.ends_with(&name);
     name
 }
@@ -53,6 +62,7 @@ async fn upload_as(
     holder: &Holder,
     connection: &Connection,
     loss: &CustomLoss,
+    span: &OperationSpan,
 ) -> Result<String, Error> {
     let started = Instant::now();
     let accepted = submit(holder, connection, loss, || row.submitting()).await?;
@@ -68,7 +78,9 @@ async fn upload_as(
         Some(seed) => poller.seed(seed),
         None => poller,
     };
-    let payload = poller.poll(promise).await?;
+    let polled = poller.poll(promise).await;
+    span.polled(row);
+    let payload = polled?;
     let created: CreateCustomLossResult = read_json(&payload)
         .map_err(|error| Error::decode(error, &accepted.request_id, row.polls(), row.age()))?;
     Ok(created.loss_id)

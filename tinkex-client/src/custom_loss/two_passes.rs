@@ -117,7 +117,9 @@ async fn submit(
     let chunks = forward.chunks().to_vec();
     drop(forward);
     let runtime = &call.trainer.holder.runtime;
-    let computed = runtime.spawn_blocking(move || compute(data, &output, loss)).await;
+    // What the loss traces belongs to the operation.
+    let span = tracing::Span::current();
+    let computed = runtime.spawn_blocking(move || span.in_scope(|| compute(data, &output, loss))).await;
     let computed = computed.unwrap_or_else(|ended| match ended.try_into_panic() {
         Ok(panic) => Err(Error::custom_loss(format!("the loss panicked: {}", message_of(&*panic)))),
         Err(_) => Err(Error::task_ended()),

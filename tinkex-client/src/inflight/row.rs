@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tinkex_future::PollProgress;
 use tinkex_observer::{QueueStates, Subscribers};
-use tinkex_types::{QueueStateChange, RequestType};
+use tinkex_types::{QueueState, QueueStateChange, RequestType};
 use tokio::time::Instant;
 
 use super::metrics::RequestMetrics;
@@ -80,6 +80,11 @@ impl Row {
     /// How often the server has been asked for the result.
     pub(crate) fn polls(&self) -> u32 {
         self.polls.load(Ordering::Relaxed)
+    }
+
+    /// The last queue state that an answer carried.
+    pub(crate) fn queue_state(&self) -> Option<QueueState> {
+        self.last().as_ref().map(|last| last.state.clone())
     }
 
     /// The time since the request was started.

@@ -16,6 +16,7 @@ use super::model_path::ModelPath;
 use super::progress::{PROGRESS_TIMEOUT, Progress, give_up_stuck};
 use super::sequence::SequenceIds;
 use crate::holder::{Connection, Holder};
+use crate::operation_span::OperationSpan;
 use crate::owned_task::OwnedTask;
 use crate::retrieve::{self, HttpRetrieveMany};
 use crate::{Error, endpoints};
@@ -167,6 +168,12 @@ impl SamplingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, text that is
     /// not a `tinker://` path, a limit or a time-out of 0; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<SamplingClient, Error> {
+        let span = OperationSpan::open(self.method, None, None);
+        let created = span.cover(Box::pin(self.create_session())).await;
+        created.inspect(|client| span.client_id(client.sampling_session_id()))
+    }
+
+    async fn create_session(self) -> Result<SamplingClient, Error> {
         let base_model = self.base_model.as_deref().map(str::trim);
         if base_model.is_none() && self.model_path.is_none() {
             return Err(InvalidInput::new("model", "is missing: set base_model(..) or model_path(..)").into());

@@ -21,6 +21,7 @@ use super::sequence::SequenceIds;
 use crate::Error;
 use crate::dispatch::SampleDispatch;
 use crate::holder::Holder;
+use crate::operation_span::OperationSpan;
 use crate::owned_task::OwnedTask;
 use crate::retrieve::{HttpRetrieve, HttpRetrieveMany};
 
@@ -133,7 +134,7 @@ impl SamplingClient {
 
     /// [`sample`](Self::sample), with options for this call.
     pub fn sample_with(&self, request: SampleRequest, options: SampleOptions) -> SampleHandle {
-        self.start(request, self.inner.of_samples(), options, |response| response)
+        self.start("SamplingClient.sample", request, self.inner.of_samples(), options, |response| response)
     }
 
     /// The log-probability (natural log) of each token of `prompt`; the first has none. A sample of one token with
@@ -155,8 +156,8 @@ impl SamplingClient {
     }
 
     fn logprobs(&self, request: SampleRequest) -> SampleHandle<Vec<Option<f32>>> {
-        let options = SampleOptions::default();
-        self.start(request, Supervision::Supervised, options, |response| {
+        let (method, options) = ("SamplingClient.compute_logprobs", SampleOptions::default());
+        self.start(method, request, Supervision::Supervised, options, |response| {
             response.prompt_logprobs.unwrap_or_default()
         })
     }
@@ -170,12 +171,13 @@ impl SamplingClient {
     /// knows the promise.
     pub fn resume(&self, request_id: impl Into<Arc<str>>) -> SampleHandle {
         let promise = PromiseRef::new(request_id, RequestType::Sample);
-        let supervision = self.inner.of_samples();
-        self.spawn(Start::Resume(promise), supervision, SampleOptions::default(), |response| response)
+        let (method, supervision) = ("SamplingClient.resume", self.inner.of_samples());
+        self.spawn(method, Start::Resume(promise), supervision, SampleOptions::default(), |response| response)
     }
 
     fn start<T>(
         &self,
+        method: &'static str,
         mut request: SampleRequest,
         supervision: Supervision,
         options: SampleOptions,
@@ -183,13 +185,14 @@ impl SamplingClient {
     ) -> SampleHandle<T> {
         request.record_stability_info |= self.inner.record_stability_info;
         match request.validate() {
-            Ok(()) => self.spawn(Start::Submit(Box::new(request)), supervision, options, convert),
+            Ok(()) => self.spawn(method, Start::Submit(Box::new(request)), supervision, options, convert),
             Err(error) => SampleHandle::refused(error.into(), convert),
         }
     }
 
     fn spawn<T>(
         &self,
+        method: &'static str,
         start: Start,
         supervision: Supervision,
         options: SampleOptions,
@@ -204,9 +207,11 @@ impl SamplingClient {
         let (sender, receiver) = oneshot::channel();
         let handle = SampleHandle::new(receiver, Arc::clone(entry.row()), convert);
         let runtime = sampler.holder.runtime.clone();
+        let span = OperationSpan::open(method, Some(RequestType::Sample), Some(&sampler.sampling_session_id));
+        let work = lifecycle::run(sampler, start, supervision, options, entry, sender, span.clone());
         // The task's owner is the handle: dropping it closes the channel, and the task ends. Boxed: the runtime copies
         // what it is given four times over.
-        runtime.spawn(Box::pin(lifecycle::run(sampler, start, supervision, options, entry, sender)));
+        runtime.spawn(span.around(Box::pin(work)));
         handle
     }
 

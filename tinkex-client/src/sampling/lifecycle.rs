@@ -27,6 +27,7 @@ use crate::Error;
 use crate::dispatch::SampleGate;
 use crate::endpoints::on_behalf_of;
 use crate::inflight::{InflightEntry, Row};
+use crate::operation_span::OperationSpan;
 use crate::submission_gate::{SubmissionGate, Submitter, expected_seq_id};
 
 /// The label of samples in the metrics.
@@ -69,6 +70,7 @@ pub(crate) async fn run(
     options: SampleOptions,
     entry: InflightEntry,
     mut sender: oneshot::Sender<Result<SampleResponse, Error>>,
+    span: OperationSpan,
 ) {
     let (stop, stopped) = oneshot::channel();
     let mut stopped = pin!(async {
@@ -103,6 +105,10 @@ pub(crate) async fn run(
             if let Some(part) = &part {
                 part.end(Some(&result));
             }
+            if let Err(error) = &result {
+                span.failed(error);
+            }
+            span.polled(&row);
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
@@ -122,9 +128,15 @@ pub(crate) async fn run(
             if let (Some(part), GivenUp::Stuck) = (&part, reason) {
                 part.end::<()>(Some(&Err(error.clone())));
             }
+            if sender.is_closed() {
+                span.abandoned();
+            } else {
+                span.failed(&error);
+            }
             let _ = sender.send(Err(error));
             let _ = stop.send(());
             let _ = work.await;
+            span.polled(&row);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::ErrorKind;
 
@@ -26,9 +26,10 @@ impl ProgressLine {
         Self { last: now, done: 0, retries: 0, errors: Vec::new() }
     }
 
-    /// Whether anybody listens; where nobody does this is one comparison.
+    /// Whether anybody may listen; where nobody does this is one comparison. Not `enabled!`: subscribers with filters for
+    /// each layer take its question for the beginning of a span or event, and then lose the next one.
     pub(super) fn is_wanted() -> bool {
-        tracing::enabled!(Level::DEBUG)
+        LevelFilter::current() >= LevelFilter::DEBUG
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
-    AuthProvider, BaseUrl, HttpClient, Jitter, NoAuth, RetryPolicy, SharedTransport, Transport, WallClock,
+    AuthProvider, BaseUrl, HttpClient, HttpClientBuilder, Jitter, NoAuth, RetryPolicy, SharedTransport,
+    TraceContext, Transport, WallClock,
 };
 use tinkex_observer::{ObserverSet, QueueLog};
 use tinkex_types::{
@@ -24,6 +25,7 @@ use crate::environment::Environment;
 use crate::holder::{Holder, HolderSettings};
 #[cfg(unix)]
 use crate::inflight::DumpOnSignal;
+use crate::operation_span::OperationSpan;
 use crate::{DumpTarget, Error, SamplingClient, ServiceClient, sampling};
 
 /// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
@@ -48,6 +50,7 @@ pub struct ServiceClientBuilder {
     poll_policy: Option<PollPolicy>,
     seed: Option<u64>,
     dump_target: Option<DumpTarget>,
+    trace_context: Option<Arc<dyn TraceContext>>,
     lazy: bool,
     environment: Environment,
 }
@@ -236,6 +239,14 @@ impl ServiceClientBuilder {
         self
     }
 
+    /// Tells the service to which trace each attempt belongs: `context` writes headers, usually `traceparent`, that name
+    /// the span it is given. Nothing of it reaches another origin. Default: nothing of traces is sent.
+    #[must_use]
+    pub fn trace_context(mut self, context: impl TraceContext + 'static) -> Self {
+        self.trace_context = Some(Arc::new(context));
+        self
+    }
+
     /// Sends nothing in [`build`](Self::build): the first operation that needs the session creates it.
     #[must_use]
     pub fn connect_lazily(mut self) -> Self {
@@ -254,7 +265,9 @@ impl ServiceClientBuilder {
         let lazy = self.lazy;
         let holder = self.holder()?;
         if !lazy {
-            Box::pin(holder.connection()).await?;
+            let span = OperationSpan::open("ServiceClient.build", None, None);
+            let connection = span.cover(Box::pin(holder.connection())).await?;
+            span.client_id(connection.session.id());
         }
         Ok(ServiceClient::new(holder))
     }
@@ -277,7 +290,9 @@ impl ServiceClientBuilder {
         let holder = self.holder()?;
         let flags = DynamicFlags::new(handle.holder.client_dynamic_config.clone());
         holder.join(handle.holder.client_config.clone(), flags, handle.session_id.as_str().into())?;
-        Box::pin(sampling::open(holder, handle)).await
+        let id = handle.sampling_session_id.as_str();
+        let span = OperationSpan::open("ServiceClient.open_sampler", None, Some(id));
+        span.cover(Box::pin(sampling::open(holder, handle))).await
     }
 
     fn holder(self) -> Result<Arc<Holder>, Error> {
@@ -318,8 +333,8 @@ impl ServiceClientBuilder {
             .headers(headers)
             .policy(self.retry_policy.unwrap_or_default())
             .jitter(jitter)
-            .clock(self.wall_clock)
-            .build()?;
+            .clock(self.wall_clock);
+        let http = self.trace_context.into_iter().fold(http, HttpClientBuilder::trace_context).build()?;
         let observers =
             self.observers.into_iter().fold(ObserverSet::new(self.queue_log), ObserverSet::with_observer);
         let mut session_request = CreateSessionRequest::new(PROTOCOL_SDK_VERSION);

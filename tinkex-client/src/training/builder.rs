@@ -7,16 +7,22 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tinkex_future::PollPolicy;
 use tinkex_http::RetryPolicy;
-use tinkex_types::{CreateModelRequest, InvalidInput, LoraConfig, OptimizerConfig, QueueStateObserver};
+use tinkex_types::{
+    CreateModelRequest, InvalidInput, LoraConfig, OptimizerConfig, QueueStateObserver, RequestType,
+};
 
 use super::client::TrainingClient;
 use super::create::{Creation, Options};
 use super::wire_format::WireFormat;
 use crate::Error;
 use crate::holder::Holder;
+use crate::operation_span::OperationSpan;
 
 /// How long submissions are repeated over failures that may pass, since the first of them, by default.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// The public method (PROTOCOL 5.1).
+const METHOD: &str = "ServiceClient.create_lora_training_client";
 
 /// Builds a [`TrainingClient`] of a new low-rank adapter (PROTOCOL 11.1). Setters never fail; everything is checked in
 /// [`create`](Self::create).
@@ -117,6 +123,11 @@ impl TrainingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no base model, a rank of
     /// 0, or nothing to train; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<TrainingClient, Error> {
+        let span = OperationSpan::open(METHOD, Some(RequestType::CreateModel), None);
+        span.cover(Box::pin(self.create_model(&span))).await
+    }
+
+    async fn create_model(self, span: &OperationSpan) -> Result<TrainingClient, Error> {
         let base_model = self.base_model.trim();
         if base_model.is_empty() {
             return Err(InvalidInput::new("base_model", "must not be empty").into());
@@ -131,8 +142,7 @@ impl TrainingClientBuilder {
         request.lora_config = self.lora;
         request.optimizer_config = self.optimizer;
         request.user_metadata = self.user_metadata;
-        let method = "ServiceClient.create_lora_training_client";
-        let creation = Creation::new(&holder, connection, method, self.options);
+        let creation = Creation::new(&holder, connection, METHOD, self.options, span);
         let model_id = Box::pin(creation.create_model(&request)).await?;
         Box::pin(creation.client(model_id, 1, Some(request.base_model))).await
     }

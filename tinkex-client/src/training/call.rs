@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::client::Trainer;
 use super::handle::TrainingHandle;
 use super::turns::{NoTicket, Ticket, Turns};
-use crate::Error;
 use crate::inflight::{InflightEntry, Row};
+use crate::operation_span::OperationSpan;
+use crate::{Error, ErrorKind};
 
 /// What is called: names for the server, the log and the table of requests in flight.
 #[derive(Clone, Copy, Debug)]
@@ -107,8 +108,10 @@ where
     let row = Arc::clone(entry.row());
     let handle = TrainingHandle::new(receiver, Some(Arc::clone(&row)));
     let call = Call { trainer: Arc::clone(trainer), operation, started: Instant::now(), row, wanted };
+    let span = OperationSpan::open(operation.method, Some(operation.kind), Some(&trainer.model_id));
+    let work = run(work(call, ticket), operation, entry, interest, sender, span.clone());
     // The task ends by itself: with the result, or, once the handle is dropped, with the submission.
-    trainer.holder.runtime.spawn(run(work(call, ticket), operation, entry, interest, sender));
+    trainer.holder.runtime.spawn(span.around(work));
     handle
 }
 
@@ -118,6 +121,7 @@ async fn run<T>(
     entry: InflightEntry,
     interest: watch::Sender<()>,
     mut sender: oneshot::Sender<Result<T, Error>>,
+    span: OperationSpan,
 ) {
     let mut work = pin!(work);
     let outcome = tokio::select! {
@@ -133,6 +137,10 @@ async fn run<T>(
     match outcome {
         Some(result) => {
             operation.count(result.is_ok());
+            if let Err(error) = &result {
+                span.failed(error);
+            }
+            span.polled(entry.row());
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
@@ -142,8 +150,13 @@ async fn run<T>(
             let result = work.await;
             operation.count(result.is_ok());
             if let Err(error) = result {
+                match error.kind() {
+                    ErrorKind::TaskEnded => span.abandoned(),
+                    _ => span.failed(&error),
+                }
                 tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
             }
+            span.polled(entry.row());
         }
     }
 }

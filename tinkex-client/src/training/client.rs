@@ -22,6 +22,7 @@ use super::handle::TrainingHandle;
 use super::turns::{Ticket, Turns};
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
+use crate::operation_span::OperationSpan;
 use crate::retrieve::HttpRetrieve;
 use crate::{Error, ErrorKind, ModelPath, SamplingClient, SamplingClientBuilder, endpoints};
 
@@ -117,12 +118,17 @@ impl TrainingClient {
         }
         let (sender, receiver) = oneshot::channel();
         let runtime = trainer.holder.runtime.clone();
+        let method = "TrainingClient.get_info";
+        let span = OperationSpan::open(method, None, Some(&trainer.model_id));
         // Ends by itself, within the limits of an ordinary call.
-        runtime.spawn(async move {
-            let method = "TrainingClient.get_info";
+        runtime.spawn(span.clone().around(async move {
+            let info = endpoints::get_info(&trainer.holder.http, &trainer.model_id, method).await;
+            if let Err(error) = &info {
+                span.failed(error);
+            }
             // Nobody listens where the handle was dropped.
-            let _ = sender.send(endpoints::get_info(&trainer.holder.http, &trainer.model_id, method).await);
-        });
+            let _ = sender.send(info);
+        }));
         TrainingHandle::new(receiver, None)
     }
 

@@ -22,6 +22,7 @@ use super::turns::Turns;
 use super::wire_format::WireFormat;
 use crate::holder::{Connection, Holder};
 use crate::inflight::InflightEntry;
+use crate::operation_span::OperationSpan;
 use crate::submission_gate::Submitter;
 use crate::{Error, endpoints, retrieve};
 
@@ -43,6 +44,7 @@ pub(super) struct Creation<'a> {
     options: Options,
     /// Those of the client to be; the creation has a logger of its own.
     observers: ObserverSet,
+    span: &'a OperationSpan,
 }
 
 impl<'a> Creation<'a> {
@@ -51,11 +53,12 @@ impl<'a> Creation<'a> {
         connection: &'a Connection,
         method: &'static str,
         mut options: Options,
+        span: &'a OperationSpan,
     ) -> Self {
         let fresh = holder.settings.observers.for_another_client();
         let observers = std::mem::take(&mut options.observers);
         let observers = observers.into_iter().fold(fresh, ObserverSet::with_observer);
-        Self { holder: Arc::clone(holder), connection, method, options, observers }
+        Self { holder: Arc::clone(holder), connection, method, options, observers, span }
     }
 
     /// Creates a model and waits for it; gives its id.
@@ -100,7 +103,8 @@ impl<'a> Creation<'a> {
         first: u64,
         base_model: Option<String>,
     ) -> Result<TrainingClient, Error> {
-        let Self { holder, connection, method, options, observers } = self;
+        let Self { holder, connection, method, options, observers, span } = self;
+        span.client_id(&model_id);
         let info = endpoints::get_info(&holder.http, &model_id, method).await?;
         let model_id: Arc<str> = model_id.into();
         let named = info.model_data.model_name.clone().or_else(|| info.model_name.clone());
@@ -189,7 +193,9 @@ impl Step<'_> {
             options.poll_policy,
             method,
         );
-        let payload = poller.progress(Arc::clone(row) as _).poll(promise).await?;
+        let polled = poller.progress(Arc::clone(row) as _).poll(promise).await;
+        self.creation.span.polled(row);
+        let payload = polled?;
         read_json(&payload)
             .map_err(|error| Error::decode(error, &accepted.request_id, row.polls(), row.age()))
     }

@@ -22,6 +22,7 @@ use super::create::{Creation, Options};
 use super::load::LoadState;
 use super::wire_format::WireFormat;
 use crate::holder::Holder;
+use crate::operation_span::OperationSpan;
 use crate::{Error, endpoints};
 
 /// Builds a [`TrainingClient`] that goes on from a checkpoint (PROTOCOL 14). Setters never fail; everything is checked in
@@ -113,18 +114,27 @@ impl FromStateBuilder {
     /// optimizer is given although its state is restored; otherwise what the server says, such as for an unknown
     /// checkpoint.
     pub async fn create(self) -> Result<TrainingClient, Error> {
+        let method = match self.with_optimizer {
+            true => "ServiceClient.create_training_client_from_state_with_optimizer",
+            false => "ServiceClient.create_training_client_from_state",
+        };
+        let span = OperationSpan::open(method, Some(RequestType::LoadWeights), None);
+        span.cover(Box::pin(self.create_and_load(method, &span))).await
+    }
+
+    async fn create_and_load(
+        self,
+        method: &'static str,
+        span: &OperationSpan,
+    ) -> Result<TrainingClient, Error> {
         self.load_request(String::new(), 0).validate()?;
         let holder = Arc::clone(&self.holder);
         let connection = Box::pin(holder.connection()).await?;
         let session = &connection.session;
         let (session_id, model_seq_id) = (session.id().to_string(), session.draw_model_seq_id());
-        let method = match self.with_optimizer {
-            true => "ServiceClient.create_training_client_from_state_with_optimizer",
-            false => "ServiceClient.create_training_client_from_state",
-        };
         let mut state = self;
         let options = std::mem::take(&mut state.options);
-        let creation = Creation::new(&holder, connection, method, options);
+        let creation = Creation::new(&holder, connection, method, options, span);
         let habit = &connection.training.creation;
         let mut refusal = None;
         if !habit.needs_model_first() {

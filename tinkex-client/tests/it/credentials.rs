@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A wall clock that goes with virtual time, and can be set.
 #[derive(Clone)]
-struct Wall {
+pub(crate) struct Wall {
     ahead: Arc<AtomicI64>,
     began: Instant,
 }
@@ -38,11 +38,11 @@ impl Wall {
     }
 
     /// Sets the clock ahead, or back.
-    fn jump(&self, seconds: i64) {
+    pub(crate) fn jump(&self, seconds: i64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    fn clock(&self) -> WallClock {
+    pub(crate) fn clock(&self) -> WallClock {
         let (ahead, began) = (Arc::clone(&self.ahead), self.began);
         WallClock::new(move || {
             let at = 1_700_000_000 + self::ahead(&ahead);
@@ -57,7 +57,7 @@ fn ahead(seconds: &AtomicI64) -> u64 {
 }
 
 /// A service that takes tokens only and says so, with a clock of its own, and the server in front of it.
-fn exchanging() -> (Service, FakeServer, Wall) {
+pub(crate) fn exchanging() -> (Service, FakeServer, Wall) {
     let wall = Wall::new();
     let options = ServiceOptions { clock: Some(wall.clock()), ..ServiceOptions::of(Dialect::production()) };
     let behind = Service::with_options(options);

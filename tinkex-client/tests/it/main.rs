@@ -17,6 +17,7 @@ mod harness;
 mod inflight;
 mod inputs;
 mod log_capture;
+mod log_hygiene;
 mod metrics;
 mod queue_states;
 #[cfg(feature = "reqwest")]
@@ -25,6 +26,8 @@ mod session;
 mod soak;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
+mod trace_capture;
+mod traces;
 mod training;
 mod training_dialects;
 mod training_interleavings;

@@ -29,3 +29,4 @@ mod stopping;
 mod support;
 #[cfg(feature = "tower")]
 mod tower;
+mod trace_context;
