@@ -27,7 +27,7 @@ pub fn log_level() -> Option<Level> {
 /// Whether `TINKER_TELEMETRY` allows telemetry: yes where it is unset; else if it is `1`, `true`, `yes` or `on`, in any
 /// case.
 ///
-/// This version sends none, whatever the variable says.
+/// [`ServiceClientBuilder::from_env`](crate::ServiceClientBuilder::from_env) heeds it too.
 pub fn telemetry_enabled() -> bool {
     telemetry_enabled_from(process)
 }
@@ -64,6 +64,8 @@ pub(crate) struct Environment {
     pub(crate) base_url: Option<String>,
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
+    /// The variable says that nothing is to be reported.
+    pub(crate) telemetry_off: bool,
     cloudflare: [Option<String>; 2],
 }
 
@@ -90,6 +92,7 @@ impl Environment {
             base_url: set("TINKER_BASE_URL"),
             project_id: set("TINKER_PROJECT_ID"),
             tags,
+            telemetry_off: !telemetry_enabled_from(&lookup),
             cloudflare: [set("CLOUDFLARE_ACCESS_CLIENT_ID"), set("CLOUDFLARE_ACCESS_CLIENT_SECRET")],
         }
     }

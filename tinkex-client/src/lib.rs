@@ -68,6 +68,7 @@ mod sampling;
 mod service;
 mod session;
 mod submission_gate;
+mod telemetry;
 mod training;
 
 pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};

@@ -7,7 +7,8 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 
-const REDACTED: &str = "[REDACTED]";
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[REDACTED]";
 
 /// Headers that may be shown. Everything else is a secret until proven otherwise.
 const SHOWN: [&str; 14] = [
@@ -46,6 +47,18 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
         Some(secret) if !secret.is_empty() && text.contains(secret) => text.replace(secret, REDACTED),
         _ => text,
     }
+}
+
+/// Removes a secret from text, also in the form that it has inside a JSON string. An empty secret is none.
+pub fn scrub_text(text: String, secret: &str) -> String {
+    if secret.is_empty() {
+        return text;
+    }
+    let text = if text.contains(secret) { text.replace(secret, REDACTED) } else { text };
+    let escaped = serde_json::to_string(secret).unwrap_or_default();
+    let escaped = escaped.trim_matches('"');
+    let differs = !escaped.is_empty() && escaped != secret;
+    if differs && text.contains(escaped) { text.replace(escaped, REDACTED) } else { text }
 }
 
 /// The same for a body, whose bytes need not be text. A JSON body may hold the credential in its escaped form.

@@ -167,6 +167,12 @@ impl SamplingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, text that is
     /// not a `tinker://` path, a limit or a time-out of 0; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<SamplingClient, Error> {
+        let (holder, method) = (Arc::clone(&self.holder), self.method);
+        let created = self.make().await;
+        created.inspect_err(|error| holder.telemetry().operation_failed(method, error))
+    }
+
+    async fn make(self) -> Result<SamplingClient, Error> {
         let base_model = self.base_model.as_deref().map(str::trim);
         if base_model.is_none() && self.model_path.is_none() {
             return Err(InvalidInput::new("model", "is missing: set base_model(..) or model_path(..)").into());

@@ -184,7 +184,11 @@ impl SamplingClient {
         request.record_stability_info |= self.inner.record_stability_info;
         match request.validate() {
             Ok(()) => self.spawn(Start::Submit(Box::new(request)), supervision, options, convert),
-            Err(error) => SampleHandle::refused(error.into(), convert),
+            Err(invalid) => {
+                let refused = Error::from(invalid);
+                self.inner.holder.telemetry().operation_failed("SamplingClient.sample", &refused);
+                SampleHandle::refused(refused, convert)
+            }
         }
     }
 

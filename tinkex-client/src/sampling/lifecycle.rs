@@ -102,6 +102,9 @@ pub(crate) async fn run(
             if let Some(part) = &part {
                 part.end(Some(&result));
             }
+            if let Err(error) = &result {
+                sampler.holder.telemetry().sample_failed(error);
+            }
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
@@ -120,6 +123,9 @@ pub(crate) async fn run(
             };
             if let (Some(part), GivenUp::Stuck) = (&part, reason) {
                 part.end::<()>(Some(&Err(error.clone())));
+            }
+            if !sender.is_closed() {
+                sampler.holder.telemetry().sample_failed(&error);
             }
             let _ = sender.send(Err(error));
             let _ = stop.send(());
@@ -202,6 +208,7 @@ impl Sampler {
                     if let Some(part) = part {
                         part.retried(error.kind());
                     }
+                    self.holder.telemetry().sample_retried(&error);
                     tracing::debug!(
                         request_id = accepted.request_id,
                         "the server lost a sample; submitting it anew"

@@ -15,6 +15,9 @@ use super::wire_format::WireFormat;
 use crate::Error;
 use crate::holder::Holder;
 
+/// The public method (PROTOCOL 5.1).
+const METHOD: &str = "ServiceClient.create_lora_training_client";
+
 /// How long submissions are repeated over failures that may pass, since the first of them, by default.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -117,6 +120,12 @@ impl TrainingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no base model, a rank of
     /// 0, or nothing to train; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<TrainingClient, Error> {
+        let holder = Arc::clone(&self.holder);
+        let created = self.make().await;
+        created.inspect_err(|error| holder.telemetry().operation_failed(METHOD, error))
+    }
+
+    async fn make(self) -> Result<TrainingClient, Error> {
         let base_model = self.base_model.trim();
         if base_model.is_empty() {
             return Err(InvalidInput::new("base_model", "must not be empty").into());
@@ -131,8 +140,7 @@ impl TrainingClientBuilder {
         request.lora_config = self.lora;
         request.optimizer_config = self.optimizer;
         request.user_metadata = self.user_metadata;
-        let method = "ServiceClient.create_lora_training_client";
-        let creation = Creation::new(&holder, connection, method, self.options);
+        let creation = Creation::new(&holder, connection, METHOD, self.options);
         let model_id = Box::pin(creation.create_model(&request)).await?;
         Box::pin(creation.client(model_id, 1, Some(request.base_model))).await
     }

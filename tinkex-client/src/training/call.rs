@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::client::Trainer;
 use super::handle::TrainingHandle;
 use super::turns::{NoTicket, Ticket, Turns};
-use crate::Error;
 use crate::inflight::{InflightEntry, Row};
+use crate::telemetry::Telemetry;
+use crate::{Error, ErrorKind};
 
 /// What is called: names for the server, the log and the table of requests in flight.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +99,20 @@ where
     let handle = TrainingHandle::new(receiver, Some(Arc::clone(&row)));
     let call = Call { trainer: Arc::clone(trainer), operation, started: Instant::now(), row, wanted };
     // The task ends by itself: with the result, or, once the handle is dropped, with the submission.
-    trainer.holder.runtime.spawn(run(work(call, ticket), operation, entry, interest, sender));
+    let telemetry = trainer.holder.telemetry().clone();
+    trainer.holder.runtime.spawn(run(work(call, ticket), operation, entry, interest, sender, telemetry));
     handle
+}
+
+/// The handle of an operation that is refused at the call.
+pub(crate) fn refuse<T>(
+    trainer: &Trainer,
+    method: &'static str,
+    error: impl Into<Error>,
+) -> TrainingHandle<T> {
+    let error = error.into();
+    trainer.holder.telemetry().operation_failed(method, &error);
+    TrainingHandle::refused(error)
 }
 
 async fn run<T>(
@@ -108,6 +121,7 @@ async fn run<T>(
     entry: InflightEntry,
     interest: watch::Sender<()>,
     mut sender: oneshot::Sender<Result<T, Error>>,
+    telemetry: Telemetry,
 ) {
     let started = Instant::now();
     let mut work = pin!(work);
@@ -124,6 +138,9 @@ async fn run<T>(
     };
     match outcome {
         Some(result) => {
+            if let Err(error) = &result {
+                telemetry.operation_failed(operation.method, error);
+            }
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
@@ -131,6 +148,10 @@ async fn run<T>(
         None => {
             drop(interest);
             if let Err(error) = work.await {
+                // The end of what only serves a result that nobody wants is no failure.
+                if error.kind() != ErrorKind::TaskEnded {
+                    telemetry.operation_failed(operation.method, &error);
+                }
                 tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
             }
         }

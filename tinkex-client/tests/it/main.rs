@@ -21,6 +21,7 @@ mod queue_states;
 mod reliability;
 mod session;
 mod soak;
+mod telemetry;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 mod training;
