@@ -64,25 +64,26 @@ impl Telemetry {
 
     /// An error leaves the public method `method`: tells what it came from, and that it left.
     pub(crate) fn operation_failed(&self, method: &'static str, error: &Error) {
-        if let Some(origin) = Origin::of(error).filter(|_| self.0.is_some()) {
-            self.add(|queue| origin.report(queue.unix_seconds()));
-        }
+        self.add_origin(error);
         self.add(|_| operation_failure::leaving(method, error));
     }
 
     /// A sample failed for good.
     pub(crate) fn sample_failed(&self, error: &Error) {
-        self.sample_attempt_failed(error, false);
-        self.operation_failed("SamplingClient.sample", error);
+        self.add_origin(error);
+        self.add(|queue| operation_failure::sample_attempt(error, false, queue.unix_seconds()));
+        self.add(|_| operation_failure::leaving("SamplingClient.sample", error));
     }
 
     /// A sample was lost, and is submitted anew.
     pub(crate) fn sample_retried(&self, error: &Error) {
-        self.sample_attempt_failed(error, true);
+        self.add(|queue| operation_failure::sample_attempt(error, true, queue.unix_seconds()));
     }
 
-    fn sample_attempt_failed(&self, error: &Error, should_retry: bool) {
-        self.add(|queue| operation_failure::sample_attempt(error, should_retry, queue.unix_seconds()));
+    fn add_origin(&self, error: &Error) {
+        if let Some(origin) = Origin::of(error).filter(|_| self.0.is_some()) {
+            self.add(|queue| origin.report(queue.unix_seconds()));
+        }
     }
 
     /// A promise was asked about.

@@ -111,7 +111,7 @@ pub(super) fn sample_attempt(error: &Error, should_retry: bool, now: f64) -> Rep
     let mut data = attempt(error, now);
     data.insert("func".to_owned(), json!("SamplingClient.sample"));
     data.insert("should_retry".to_owned(), json!(should_retry));
-    let severity = severity_of(error, should_retry);
+    let severity = severity_of(error, should_retry || error.is_retryable());
     Report::generic("RetryHandler.execute.exception", severity, Value::Object(data))
 }
 
@@ -172,17 +172,19 @@ pub(super) fn is_of_user(status: u16) -> bool {
     matches!(status, 400..=499) && status != 408
 }
 
-/// What an error says. Of a custom loss nothing: its words are the user's own.
+/// What an error says. Of a custom loss nothing: its words are the user's own, and an error of what was called behind it
+/// repeats them.
 fn message_of(error: &Error) -> String {
     match error.kind() {
         ErrorKind::CustomLoss => "a custom loss failed".to_owned(),
+        ErrorKind::Poisoned => "an operation called before it failed, so this one was not sent".to_owned(),
         _ => cut(&error.to_string()),
     }
 }
 
 /// What lies below an error, innermost last.
 fn causes_of(error: &Error) -> Option<String> {
-    if error.kind() == ErrorKind::CustomLoss {
+    if matches!(error.kind(), ErrorKind::CustomLoss | ErrorKind::Poisoned) {
         return None;
     }
     let causes = successors(error.source(), |cause| StdError::source(*cause));

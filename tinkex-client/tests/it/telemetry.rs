@@ -58,14 +58,16 @@ fn invalid() -> SampleRequest {
     SampleRequest::new(ModelInput::from_ints([1]), SamplingParams::new().max_tokens(0)).num_samples(0)
 }
 
-/// The events that were counted, by what became of them.
+/// The events that were counted since the last look, by what became of them.
 fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
         if key.key().name() == "tinkex_telemetry_events_total" {
             let outcome = key.key().labels().find(|label| label.key() == "outcome").unwrap();
             let DebugValue::Counter(count) = value else { panic!("a counter, not {value:?}") };
-            counts.insert(outcome.value().to_owned(), count);
+            if count > 0 {
+                counts.insert(outcome.value().to_owned(), count);
+            }
         }
     }
     counts

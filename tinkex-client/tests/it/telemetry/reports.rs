@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex_client::{
-    AdamParams, ErrorKind, FinishReason, PollPolicy, RetryPolicy, SampleOptions, SamplingClient, SaveState,
-    ServiceClient, TrainingClient,
+    AdamParams, BoxError, CustomLossOutput, Datum, ErrorKind, FinishReason, Logprobs, PollPolicy, RetryPolicy,
+    SampleOptions, SamplingClient, SaveState, ServiceClient, TrainingClient,
 };
 use tinkex_testkit::{FakeServer, Step};
 
@@ -130,7 +130,8 @@ async fn polls() {
         assert_eq!(data["is_user_error"], (400..500).contains(&status), "{data}");
         let grave = severity == "ERROR";
         assert_eq!(data.get("response_body").is_some(), grave);
-        assert_eq!(data["response_headers"], if grave { json!({ "content-type": "application/json" }) } else { Value::Null });
+        let headers = data.get("response_headers").map(|headers| headers["content-type"].clone());
+        assert_eq!(headers, grave.then(|| json!("application/json")));
         assert_eq!(data.get("request_headers"), None);
     }
     let lost = [Step::refuse(), Step::reset()].into_iter().collect();
@@ -211,7 +212,7 @@ async fn clients_and_arguments() {
     server.script("load_weights", refusal()).then_behave();
     service.training_client_from_state("tinker://a/weights/b").create().await.unwrap_err();
     service.copy_weights("tinker://a/weights/b").await.unwrap_err();
-    trainer.save_state(SaveState::named("")).await.unwrap_err();
+    trainer.save_state(SaveState::new("")).await.unwrap_err();
     trainer.optim_step(AdamParams::new(f64::NAN)).await.unwrap_err();
     service.sampling_client().base_model("").create().await.unwrap_err();
     let events = reported(&server, service).await;
@@ -232,15 +233,18 @@ async fn training() {
     server.script("optim_step", [Step::status(422)]).then_behave();
     drop(trainer.optim_step(AdamParams::new(1e-3)));
     trainer.optim_step(AdamParams::new(1e-3)).await.unwrap();
-    let loss = |_: &[tinkex_client::Datum], _: &tinkex_client::Logprobs| {
-        Err::<tinkex_client::CustomLossOutput, tinkex_client::BoxError>("the private data of a user".into())
+    let loss = |_: &[Datum], _: &[Logprobs<'_>]| {
+        Err::<CustomLossOutput, BoxError>("the private data of a user".into())
     };
-    let error = trainer.forward_backward_custom(vec![example("abc")], loss).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CustomLoss);
+    let failing = trainer.forward_backward_custom(vec![example("abc")], loss);
+    let behind = trainer.optim_step(AdamParams::new(1e-3));
+    assert_eq!(failing.await.unwrap_err().kind(), ErrorKind::CustomLoss);
+    assert_eq!(behind.await.unwrap_err().kind(), ErrorKind::Poisoned);
     let events = reported(&server, service).await;
     let call = "InternalClientHolder.execute_with_retries.exception";
-    assert_eq!(names(&events), [call, "user_error", "user_error"]);
+    assert_eq!(names(&events), [call, "user_error", "user_error", "user_error"]);
     assert_data(&events[0], "WARNING", json!({ "func": "optim_step", "status_code": 422 }));
-    let loss = assert_data(&events[2], "WARNING", json!({ "error_type": "CustomLoss" }));
-    assert!(!loss.to_string().contains("private"), "{loss}");
+    let types: Vec<_> = events[2..].iter().map(|event| &event["event_data"]["error_type"]).collect();
+    assert_eq!(types, ["CustomLoss", "Poisoned"]);
+    assert!(events.iter().all(|event| !event.to_string().contains("private")), "{events:?}");
 }

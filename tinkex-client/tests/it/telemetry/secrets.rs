@@ -50,7 +50,7 @@ async fn session(builder: ServiceClientBuilder, server: &FakeServer) -> String {
         let _ = trainer.optim_step(tinkex_client::AdamParams::new(1e-3)).await;
     }
     let copy = CopyWeights::new("tinker://a/weights/b").weights_access_token("odd weights token");
-    let _ = service.copy_weights(copy.project("p")).await;
+    let _ = service.copy_weights(copy.destination_project("p")).await;
     settle().await;
     service.close(FinishReason::Success).await.unwrap();
     let bodies = server.requests("telemetry");

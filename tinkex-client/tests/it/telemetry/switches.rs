@@ -21,6 +21,9 @@ async fn session(with: impl FnOnce(ServiceClientBuilder) -> ServiceClientBuilder
     sampler.sample(request(&[1])).await.unwrap();
     tokio::time::sleep(SECOND * 35).await;
     service.close(FinishReason::Success).await.unwrap();
+    drop((service, sampler));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(tasks.num_alive_tasks(), before);
     (server.count("telemetry"), running)
 }
 
