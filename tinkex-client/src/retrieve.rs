@@ -141,7 +141,7 @@ fn long_poll(
 }
 
 /// Whether the service does not take the credential, which ends a poll as a 401 to the poll itself does.
-fn is_refused(error: &HttpError) -> bool {
+pub(crate) fn is_refused(error: &HttpError) -> bool {
     let auth = error.source().and_then(|cause| cause.downcast_ref::<AuthError>());
     error.kind() == HttpErrorKind::Auth && auth.is_some_and(|auth| auth.status() == Some(401))
 }

@@ -181,6 +181,7 @@ impl HttpClient {
             // Only now: whoever waits for this permit must find the gate closed already.
             drop(permit);
             let cause = match verdict {
+                Verdict::Retry(RetryCause::Billing) if request.quiet => return call.fail(failure, None),
                 Verdict::Retry(cause) if policy.is_enabled() => cause,
                 _ => return call.fail(failure, None),
             };

@@ -103,3 +103,19 @@ pub(crate) fn keep_anonymous(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::scrub_text;
+
+    #[test]
+    fn a_secret_is_taken_out_of_text_in_both_forms() {
+        for (text, secret, expected) in [
+            ("no secret", "", "no secret"),
+            ("a key and a key", "key", "a [REDACTED] and a [REDACTED]"),
+            (r#"{"said":"a\"b"} or a"b"#, "a\"b", r#"{"said":"[REDACTED]"} or [REDACTED]"#),
+        ] {
+            assert_eq!(scrub_text(text.to_owned(), secret), expected);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::operation_failure::{is_of_user, type_of_call, type_of_status};
 use super::report::{Report, cut, cut_body};
+use crate::retrieve::is_refused;
 
 /// What the poller does about it, in the words of the reference SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl PollFailure {
                 _ => Some(Self::Fatal),
             },
             Err(error) if error.kind() == HttpErrorKind::Timeout => None,
+            Err(error) if is_refused(error) => Some(Self::Fatal),
             Err(_) => Some(Self::RetryWithBackoff),
         }
     }
@@ -87,11 +89,8 @@ impl PollFailure {
                 say("detail", json!(message));
                 say("exception", json!(message));
                 say("exception_type", json!(type_of_call(error)));
-                Report::generic(
-                    "APIFuture.result_async.connection_error",
-                    Severity::Warning,
-                    Value::Object(data),
-                )
+                let severity = if self == Self::Fatal { Severity::Error } else { Severity::Warning };
+                Report::generic("APIFuture.result_async.connection_error", severity, Value::Object(data))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The events that wait to be sent. Adding one takes a lock for a moment, and never waits for the network.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tinkex_http::WallClock;
@@ -16,7 +17,6 @@ use super::timestamp;
 pub(super) const CAPACITY: usize = 10_000;
 
 /// The events of one session.
-#[derive(Debug)]
 pub(super) struct EventQueue {
     state: Mutex<State>,
     /// Woken for events that are to be sent at once, and for the drain.
@@ -27,7 +27,6 @@ pub(super) struct EventQueue {
     secrets: Secrets,
 }
 
-#[derive(Debug)]
 struct State {
     events: VecDeque<TelemetryEvent>,
     next_index: u64,
@@ -156,6 +155,17 @@ impl EventQueue {
     /// Completes when reporting has ended.
     pub(super) async fn ended(&self) {
         self.over.wait().await;
+    }
+}
+
+/// Shows no event: secrets are taken out only when they are sent.
+impl fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (events, phase) = {
+            let state = self.state();
+            (state.events.len(), state.phase)
+        };
+        f.debug_struct("EventQueue").field("events", &events).field("phase", &phase).finish_non_exhaustive()
     }
 }
 

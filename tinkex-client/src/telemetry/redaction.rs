@@ -16,6 +16,10 @@ const SHORTEST: usize = 4;
 const SHORTEST_WORD: usize = 8;
 /// Secrets that are remembered; tokens change, and old ones may still be echoed. The oldest is forgotten first.
 const MOST: usize = 64;
+/// What stands where a text was cut, here or by those who made the error.
+const CUTS: [&str; 2] = ["…", "..."];
+/// No text that is sent is longer than this, in characters.
+const LONGEST_TEXT: usize = 1000;
 /// How credentials begin (PROTOCOL 3.1).
 const PREFIXES: [&str; 2] = ["tml-", "eyJ"];
 /// Behind it stands a token.
@@ -69,16 +73,43 @@ impl Secrets {
         }
     }
 
-    fn redact_text(&self, text: &mut String) {
+    /// Takes the secrets out of a text.
+    pub(super) fn redact_text(&self, text: &mut String) {
         let mut clean = std::mem::take(text);
         {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for secret in known.iter() {
-                clean = scrub_text(clean, secret.expose_secret());
+                clean = without_beginnings(scrub_text(clean, secret.expose_secret()), secret.expose_secret());
             }
         }
         *text = without_credentials(&clean);
+        if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+            text.truncate(end);
+            text.push_str(CUTS[0]);
+        }
     }
+}
+
+/// Takes out the beginning of a secret in the middle of which a text was cut.
+fn without_beginnings(text: String, secret: &str) -> String {
+    CUTS.iter().fold(text, |text, cut| without_beginnings_before(cut, text, secret))
+}
+
+fn without_beginnings_before(cut: &str, text: String, secret: &str) -> String {
+    if !text.contains(cut) {
+        return text;
+    }
+    let mut parts: Vec<_> = text.split(cut).map(str::to_owned).collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in &mut parts {
+        let mut lengths = (SHORTEST..secret.len()).rev().filter(|length| secret.is_char_boundary(*length));
+        if let Some(length) = lengths.find(|length| part.ends_with(&secret[..*length])) {
+            part.truncate(part.len() - length);
+            part.push_str(REDACTED);
+        }
+    }
+    parts.push(last);
+    parts.join(cut)
 }
 
 /// Takes out what looks like a credential: a key, a JWT, a bearer token.
@@ -153,6 +184,25 @@ mod tests {
         (0..1000).for_each(|n| many.learn(&format!("secret-{n:04}")));
         assert_eq!(many.0.lock().unwrap().len(), MOST);
         assert!(!format!("{many:?}").contains("secret-0"));
+    }
+
+    /// Errors keep the beginnings of long answers, and one may end in the middle of a secret.
+    #[test]
+    fn what_was_cut_off() {
+        let secret = "0123456789abcdef";
+        for (text, expected) in [
+            ("you sent 0123456789abcde…", "you sent [REDACTED]…"),
+            ("HTTP 500: you sent 01234… (after 3 attempts)", "HTTP 500: you sent [REDACTED]… (after 3 attempts)"),
+            ("0123456… and 012345…", "[REDACTED]… and [REDACTED]…"),
+            ("request r failed: 0123456...; and so on", "request r failed: [REDACTED]...; and so on"),
+            ("too little to tell: 012…", "too little to tell: 012…"),
+            ("0123456789abcdef…", "[REDACTED]…"),
+            ("01234 is shown…", "01234 is shown…"),
+        ] {
+            assert_eq!(redacted(&[secret], text), expected);
+        }
+        let long = format!("{}{secret}", "x".repeat(995));
+        assert_eq!(redacted(&[secret], &long), format!("{}[REDA…", "x".repeat(995)));
     }
 
     #[test]

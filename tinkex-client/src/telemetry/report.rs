@@ -7,11 +7,11 @@ use tinkex_types::{Severity, TelemetryEvent};
 
 use super::timestamp;
 
-/// Texts that come from elsewhere are cut to this many characters.
-const LONGEST_TEXT: usize = 1000;
+/// Texts that come from elsewhere are cut to this many characters while they wait. It is twice of what is sent of them, so
+/// that what is sent has been looked at for secrets in its surroundings.
+const LONGEST_TEXT: usize = 2000;
 
 /// One event to be.
-#[derive(Debug)]
 pub(super) enum Report {
     SessionStart,
     SessionEnd {
@@ -41,7 +41,6 @@ pub(super) enum Urgency {
 }
 
 /// What the queue gives to every event.
-#[derive(Debug)]
 pub(super) struct Stamp {
     pub(super) event_id: String,
     pub(super) event_session_index: u64,

@@ -147,7 +147,7 @@ impl Courier {
     /// Sends a batch. One that is not accepted is lost.
     async fn send(&mut self, events: Vec<TelemetryEvent>) -> Result<(), NotWanted> {
         let batch = Underway(events.len() as u64);
-        let error = match timeout(BATCH_LIMIT, self.post(events)).await {
+        let mut error = match timeout(BATCH_LIMIT, self.post(events)).await {
             Ok(Ok(())) => {
                 batch.arrived();
                 return Ok(());
@@ -162,6 +162,8 @@ impl Courier {
             Err(_) => format!("not accepted within {} s", BATCH_LIMIT.as_secs()),
         };
         if let Some(lost) = self.lost.note(batch.0) {
+            // The server may have echoed more than the credential of the call.
+            self.queue.secrets().redact_text(&mut error);
             tracing::warn!("dropped {lost} telemetry events: {error}");
         }
         Ok(())
