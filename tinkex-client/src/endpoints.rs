@@ -9,7 +9,8 @@ use tinkex_types::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
     DynamicConfig, FinishSessionRequest, GetInfoRequest, GetSamplerResponse, Health, HeartbeatRequest,
     JoinSamplingSessionRequest, JoinSamplingSessionResponse, ModelInfo, PROTOCOL_SDK_VERSION,
-    ServerCapabilities, TelemetryBatch, TelemetryResponse, UnloadModelRequest, WeightsInfo, WeightsInfoRequest,
+    ServerCapabilities, TelemetryBatch, TelemetryResponse, UnloadModelRequest, WeightsInfo,
+    WeightsInfoRequest,
 };
 
 use crate::Error;
@@ -192,10 +193,7 @@ pub(crate) async fn cancel_future(http: &HttpClient, request_id: &str) -> Result
 }
 
 /// One batch of telemetry. On behalf of no public method, whatever is reported.
-pub(crate) async fn telemetry(
-    http: &HttpClient,
-    batch: &TelemetryBatch,
-) -> Result<TelemetryResponse, Error> {
+pub(crate) async fn telemetry(http: &HttpClient, batch: &TelemetryBatch) -> Result<TelemetryResponse, Error> {
     let request = ApiRequest::post_json("telemetry", "/api/v1/telemetry", batch)?
         .class(CallClass::Control)
         .timeout(TELEMETRY_TIMEOUT)

@@ -18,7 +18,10 @@ pub(crate) struct FirstContact {
 impl FirstContact {
     /// The same knowledge, for another client of the service.
     pub(crate) fn as_known(&self) -> Self {
-        Self { made: self.made.load(Ordering::Relaxed).into(), told: self.told.load(Ordering::Relaxed).into() }
+        Self {
+            made: self.made.load(Ordering::Relaxed).into(),
+            told: self.told.load(Ordering::Relaxed).into(),
+        }
     }
 
     /// The service has answered something.

@@ -231,7 +231,7 @@ impl ServiceClientBuilder {
     }
 
     /// Reports nothing to the service of how the session goes. Default: its beginning and end and the failures of its
-    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; the README lists what). With
+    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). With
     /// [`from_env`](Self::from_env), `TINKER_TELEMETRY` turns it off too. Reporting never delays a call and never fails
     /// one; only [`close`](ServiceClient::close) waits for it, 5 s at most.
     #[must_use]
@@ -294,10 +294,8 @@ impl ServiceClientBuilder {
             insert_header(&mut headers, &name, &value)?;
             overrides.insert(name, value);
         }
-        let telemetry = (!self.without_telemetry && !self.environment.telemetry_off).then(|| TelemetrySettings {
-            clock: self.wall_clock.clone(),
-            secrets: header_values(&headers),
-        });
+        let telemetry = (!self.without_telemetry && !self.environment.telemetry_off)
+            .then(|| TelemetrySettings { clock: self.wall_clock.clone(), secrets: header_values(&headers) });
         let given = |auth| HolderCredentials::given(auth, self.wall_clock.clone(), self.seed);
         let sources = |key: Option<String>| CredentialSources {
             key: key.or(self.environment.api_key),

@@ -19,7 +19,8 @@ use crate::{
 /// The session is created when the client is built (or by the first operation that needs it, with
 /// [`ServiceClientBuilder::connect_lazily`]) and kept alive by a heartbeat every 10 s. Dropping the last client of a
 /// service, samplers and pending samples included, ends the heartbeat and all background tasks; only
-/// [`close`](Self::close) tells the server that the session is over.
+/// [`close`](Self::close) tells the server that the session is over. How the session goes is reported to the service unless
+/// that is turned off ([`ServiceClientBuilder::without_telemetry`]).
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
     pub(crate) holder: Arc<Holder>,
@@ -32,7 +33,7 @@ impl ServiceClient {
     }
 
     /// Connects as the environment says: `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD` or the stored default key, and
-    /// `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`.
+    /// `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`, `TINKER_TELEMETRY`.
     ///
     /// # Errors
     /// Where a variable is unusable, or the service cannot be reached.

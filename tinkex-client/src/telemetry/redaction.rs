@@ -192,7 +192,10 @@ mod tests {
         let secret = "0123456789abcdef";
         for (text, expected) in [
             ("you sent 0123456789abcde…", "you sent [REDACTED]…"),
-            ("HTTP 500: you sent 01234… (after 3 attempts)", "HTTP 500: you sent [REDACTED]… (after 3 attempts)"),
+            (
+                "HTTP 500: you sent 01234… (after 3 attempts)",
+                "HTTP 500: you sent [REDACTED]… (after 3 attempts)",
+            ),
             ("0123456… and 012345…", "[REDACTED]… and [REDACTED]…"),
             ("request r failed: 0123456...; and so on", "request r failed: [REDACTED]...; and so on"),
             ("too little to tell: 012…", "too little to tell: 012…"),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tinkex_http::{AuthProvider, HttpClient};
 use tinkex_types::{PROTOCOL_SDK_VERSION, TelemetryBatch, TelemetryEvent};
-use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 

@@ -48,7 +48,8 @@ async fn a_hundred_events_in_a_batch() {
     assert_eq!(server.count("telemetry"), 0);
     tokio::time::sleep_until(start + SECOND * 11).await;
     assert_eq!(batches(&server).iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 51]);
-    let numbers: Vec<_> = events(&server).iter().map(|e| e["event_session_index"].as_u64().unwrap()).collect();
+    let numbers: Vec<_> =
+        events(&server).iter().map(|e| e["event_session_index"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..251).collect::<Vec<_>>());
     assert_eq!(counted(&recorder), counts(&[("sent", 251)]));
 }
@@ -113,7 +114,9 @@ async fn the_queue_is_bounded() {
 /// A batch that the server does not accept is lost and counted, with one warning a minute. Later ones are sent.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_is_not_accepted() {
-    for refusal in [Step::status(403), Step::status(402), Step::json(json!({ "status": "ok" })), Step::json(json!([]))] {
+    for refusal in
+        [Step::status(403), Step::status(402), Step::json(json!({ "status": "ok" })), Step::json(json!([]))]
+    {
         let recorder = DebuggingRecorder::new();
         let _metrics = metrics::set_default_local_recorder(&recorder);
         let (log, _guard) = LogCapture::start();
@@ -138,9 +141,8 @@ async fn a_batch_that_is_not_accepted() {
 async fn a_batch_does_not_keep_the_next_for_ever() {
     let (log, _guard) = LogCapture::start();
     let server = FakeServer::new();
-    let first = |request: &tinkex_testkit::Received| {
-        request.json().unwrap()["events"][0]["event"] == "SESSION_START"
-    };
+    let first =
+        |request: &tinkex_testkit::Received| request.json().unwrap()["events"][0]["event"] == "SESSION_START";
     server.script_when("telemetry", first, [Step::hang()]).then_repeat_last();
     let start = Instant::now();
     let (_service, sampler) = reporting(&server).await;

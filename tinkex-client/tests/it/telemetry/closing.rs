@@ -112,7 +112,8 @@ async fn dropping_leaves_nothing() {
         settle().await;
         assert_eq!(tasks.num_alive_tasks(), before);
         assert_eq!(server.in_flight("telemetry"), 0);
-        let expected = if underway { counts(&[("failed", 2), ("dropped", 1)]) } else { counts(&[("dropped", 1)]) };
+        let expected =
+            if underway { counts(&[("failed", 2), ("dropped", 1)]) } else { counts(&[("dropped", 1)]) };
         assert_eq!(counted(&recorder), expected);
         tokio::time::sleep(SECOND * 60).await;
         assert_eq!(server.count("telemetry"), u64::from(underway));

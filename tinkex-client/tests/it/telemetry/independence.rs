@@ -26,8 +26,15 @@ async fn session(telemetry: Option<Step>) -> Vec<(String, Duration)> {
     let service = builder.build().await.unwrap();
     let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
     let trainer = service.lora_training_client(MODEL).rank(4).create().await.unwrap();
-    server.script("asample", [Step::status(500).repeat(5), Step::refuse().repeat(5), Step::status(422).repeat(3)]).then_behave();
-    server.script("retrieve_future", [Step::status(500).repeat(5), Step::status(404).repeat(3)]).then_behave();
+    server
+        .script(
+            "asample",
+            [Step::status(500).repeat(5), Step::refuse().repeat(5), Step::status(422).repeat(3)],
+        )
+        .then_behave();
+    server
+        .script("retrieve_future", [Step::status(500).repeat(5), Step::status(404).repeat(3)])
+        .then_behave();
     let mut ended = Vec::new();
     for round in 0..5 {
         let samples = (0..20).map(|n| {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tinkex_client::{
-    AdamParams, BoxError, CustomLossOutput, Datum, ErrorKind, FinishReason, Logprobs, PollPolicy, RetryPolicy,
-    SampleOptions, SamplingClient, SaveState, ServiceClient, TrainingClient,
+    AdamParams, BoxError, CustomLossOutput, Datum, ErrorKind, FinishReason, Logprobs, PollPolicy,
+    RetryPolicy, SampleOptions, SamplingClient, SaveState, ServiceClient, TrainingClient,
 };
 use tinkex_testkit::{FakeServer, Step};
 
@@ -26,7 +26,8 @@ async fn reported(server: &FakeServer, service: ServiceClient) -> Vec<Value> {
 async fn of_a_sample(route: &str, steps: Vec<Step>, poll: PollPolicy) -> Vec<Value> {
     let server = FakeServer::new();
     let service = harness::reporting_builder(&server).poll_policy(poll).build().await.unwrap();
-    let builder = service.sampling_client().base_model(MODEL).retry_policy(RetryPolicy::default().max_retries(2));
+    let builder =
+        service.sampling_client().base_model(MODEL).retry_policy(RetryPolicy::default().max_retries(2));
     let sampler: SamplingClient = builder.create().await.unwrap();
     server.script(route, steps).then_behave();
     let _ = sampler.sample(request(&[1])).await;
@@ -58,7 +59,9 @@ async fn success() {
     let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
     let pending = json!({ "type": "try_again", "queue_state": "paused_capacity" });
     let paid = Step::status(402);
-    server.script("retrieve_future", [Step::status(408), Step::json(pending), Step::hang(), paid]).then_behave();
+    server
+        .script("retrieve_future", [Step::status(408), Step::json(pending), Step::hang(), paid])
+        .then_behave();
     sampler.sample(request(&[1])).await.unwrap();
     drop(sampler.sample(request(&[1])));
     assert_eq!(reported(&server, service).await, [Value::Null; 0]);
@@ -86,7 +89,8 @@ async fn a_refused_submission() {
     assert!(call["current_time"].as_f64().unwrap() >= call["start_time"].as_f64().unwrap());
     let sample = assert_data(&events[1], "WARNING", said);
     assert_eq!(sample["should_retry"], false);
-    let user = json!({ "error_type": "UnprocessableEntityError", "status_code": 422, "body": body.to_string() });
+    let user =
+        json!({ "error_type": "UnprocessableEntityError", "status_code": 422, "body": body.to_string() });
     let user = assert_data(&events[2], "WARNING", user);
     assert!(user["message"].as_str().unwrap().contains("no such thing"));
 }
@@ -161,7 +165,12 @@ async fn results() {
     let garbage = || Step::raw("no protobuf", "application/x-protobuf");
     for (steps, policy, event, error_type) in [
         (vec![Step::hang()], hasty, "timeout", "APITimeoutError"),
-        (vec![Step::raw("[]", "application/json")], patient, "validation_error", "APIResponseValidationError"),
+        (
+            vec![Step::raw("[]", "application/json")],
+            patient,
+            "validation_error",
+            "APIResponseValidationError",
+        ),
         (vec![garbage()], patient, "error", "APIResponseValidationError"),
     ] {
         let events = of_a_sample("retrieve_future", steps, policy).await;
@@ -219,7 +228,8 @@ async fn clients_and_arguments() {
     let call = "InternalClientHolder.execute_with_retries.exception";
     let user = "user_error";
     assert_eq!(names(&events), [call, user, call, user, call, user, user, user, user, user]);
-    let funcs: Vec<_> = events.iter().filter(|e| name(e) == call).map(|e| e["event_data"]["func"].clone()).collect();
+    let funcs: Vec<_> =
+        events.iter().filter(|e| name(e) == call).map(|e| e["event_data"]["func"].clone()).collect();
     assert_eq!(funcs, ["create_sampling_session", "create_model", "load_weights"]);
     assert_data(events.last().unwrap(), "WARNING", json!({ "error_type": "InvalidInput" }));
 }

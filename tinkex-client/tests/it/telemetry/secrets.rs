@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tinkex_client::{
-    AuthProvider, CopyWeights, CredentialFuture, FinishReason, ServiceClient, ServiceClientBuilder, WallClock,
-    secrecy::SecretString,
+    AuthProvider, CopyWeights, CredentialFuture, FinishReason, ServiceClient, ServiceClientBuilder,
+    WallClock, secrecy::SecretString,
 };
 use tinkex_testkit::service::{Dialect, Service, ServiceOptions};
 use tinkex_testkit::{FakeServer, Received, Reply, Step};
@@ -32,7 +32,9 @@ fn echoes() -> Vec<Step> {
         })
     };
     let headers = Step::respond_with(|request| {
-        Reply::detail(404, echo(request)).header("x-echo", &echo(request)).header("retry-after", &echo(request))
+        Reply::detail(404, echo(request))
+            .header("x-echo", &echo(request))
+            .header("retry-after", &echo(request))
     });
     // Long enough for errors to keep only its beginning, which ends in the middle of whatever comes at the cut.
     let long = |length: usize| {
@@ -43,7 +45,15 @@ fn echoes() -> Vec<Step> {
         })
     };
     let mut long: Vec<_> = [490, 494, 498, 990, 994, 998, 1990, 1994, 1998].into_iter().map(long).collect();
-    long.extend([detail(500), text(503), failure("user"), failure("server"), text(404), detail(403), headers]);
+    long.extend([
+        detail(500),
+        text(503),
+        failure("user"),
+        failure("server"),
+        text(404),
+        detail(403),
+        headers,
+    ]);
     long.rotate_left(9);
     long
 }
@@ -88,7 +98,9 @@ async fn keys_and_headers() {
     let reported = session(builder, &server).await;
     let secrets = ["0dd/key", "of+a", "blue wh", "t0ken-of-a-proxy", "cl0udflare", "odd weights token"];
     assert_hidden(&reported, &secrets);
-    assert!(server.requests("copy_weights").iter().all(|request| echo(request).contains("odd weights token")));
+    assert!(
+        server.requests("copy_weights").iter().all(|request| echo(request).contains("odd weights token"))
+    );
     for request in server.requests("telemetry") {
         assert_eq!(request.header("x-sdk-method"), None);
     }

@@ -35,7 +35,8 @@ async fn one_id_for_the_process() {
     assert_eq!(batches.len(), 2);
     assert_eq!(field(0, "process_uuid"), field(1, "process_uuid"));
     assert_ne!(field(0, "session_id"), field(1, "session_id"));
-    let numbers: Vec<_> = events(&server).iter().map(|e| e["event_session_index"].as_u64().unwrap()).collect();
+    let numbers: Vec<_> =
+        events(&server).iter().map(|e| e["event_session_index"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [0, 1, 0, 1]);
     let ids: std::collections::BTreeSet<_> =
         events(&server).iter().map(|event| event["event_id"].to_string()).collect();
