@@ -9,7 +9,8 @@ use tinkex_types::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, CreateSessionRequest, CreateSessionResponse,
     DynamicConfig, FinishSessionRequest, GetInfoRequest, GetSamplerResponse, Health, HeartbeatRequest,
     JoinSamplingSessionRequest, JoinSamplingSessionResponse, ModelInfo, PROTOCOL_SDK_VERSION,
-    ServerCapabilities, UnloadModelRequest, WeightsInfo, WeightsInfoRequest,
+    ServerCapabilities, TelemetryBatch, TelemetryResponse, UnloadModelRequest, WeightsInfo,
+    WeightsInfoRequest,
 };
 
 use crate::Error;
@@ -19,6 +20,7 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nobody waits for minutes to say goodbye.
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+const TELEMETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Marks a request as sent on behalf of a public method (PROTOCOL 5.1).
 pub(crate) fn on_behalf_of(request: ApiRequest, method: &'static str) -> ApiRequest {
@@ -189,6 +191,16 @@ pub(crate) async fn cancel_future(http: &HttpClient, request_id: &str) -> Result
         ApiRequest::post_json("cancel_future", "/api/v1/cancel_future", &CancelFutureRequest { request_id })?;
     http.send(&request.timeout(CANCEL_TIMEOUT).deadline(Some(CANCEL_TIMEOUT))).await?;
     Ok(())
+}
+
+/// One batch of telemetry. On behalf of no public method, whatever is reported.
+pub(crate) async fn telemetry(http: &HttpClient, batch: &TelemetryBatch) -> Result<TelemetryResponse, Error> {
+    let request = ApiRequest::post_json("telemetry", "/api/v1/telemetry", batch)?
+        .class(CallClass::Control)
+        .timeout(TELEMETRY_TIMEOUT)
+        .policy(RetryPolicy::default())
+        .quiet();
+    Ok(http.send(&request).await?.json()?)
 }
 
 pub(crate) async fn health(http: &HttpClient) -> Result<Health, Error> {

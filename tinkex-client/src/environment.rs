@@ -29,7 +29,7 @@ pub fn log_level() -> Option<Level> {
 /// Whether `TINKER_TELEMETRY` allows telemetry: yes where it is unset; else if it is `1`, `true`, `yes` or `on`, in any
 /// case.
 ///
-/// This version sends none, whatever the variable says.
+/// [`ServiceClientBuilder::from_env`](crate::ServiceClientBuilder::from_env) heeds it too.
 pub fn telemetry_enabled() -> bool {
     telemetry_enabled_from(process)
 }
@@ -67,6 +67,8 @@ pub(crate) struct Environment {
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) dump_target: Option<DumpTarget>,
+    /// The variable says that nothing is to be reported.
+    pub(crate) telemetry_off: bool,
     cloudflare: [Option<String>; 2],
 }
 
@@ -94,6 +96,7 @@ impl Environment {
             project_id: set("TINKER_PROJECT_ID"),
             tags,
             dump_target: set("TINKEX_DUMP_INFLIGHT").and_then(|value| DumpTarget::from_variable(&value)),
+            telemetry_off: !telemetry_enabled_from(&lookup),
             cloudflare: [set("CLOUDFLARE_ACCESS_CLIENT_ID"), set("CLOUDFLARE_ACCESS_CLIENT_SECRET")],
         }
     }

@@ -262,6 +262,12 @@ impl Error {
         error
     }
 
+    /// The failure this error was made from, where it was made from one of that type.
+    pub(crate) fn origin<E: StdError + 'static>(&self) -> Option<&E> {
+        let origin = self.0.source.as_deref()? as &(dyn StdError + 'static);
+        origin.downcast_ref()
+    }
+
     /// What happened, coarsely.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

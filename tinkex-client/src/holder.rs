@@ -25,6 +25,7 @@ use crate::inflight::InflightTable;
 use crate::owned_task::OwnedTask;
 use crate::sampling::Sampler;
 use crate::session::{self, Session};
+use crate::telemetry::{ReportedSession, Reporter, Telemetry, TelemetrySettings};
 use crate::training::{Trainer, TrainingDispatch};
 use crate::{Error, endpoints};
 
@@ -41,6 +42,8 @@ pub(crate) struct HolderSettings {
     pub(crate) connection_places: Option<ConnectionPlaces>,
     /// Headers the user added, told to those who open a sampler handle.
     pub(crate) header_overrides: std::collections::BTreeMap<String, String>,
+    /// None where nothing is reported.
+    pub(crate) telemetry: Option<TelemetrySettings>,
 }
 
 pub(crate) struct Holder {
@@ -76,6 +79,7 @@ pub(crate) struct Connection {
     pub(crate) training: Arc<TrainingDispatch>,
     pub(crate) custom_losses: CustomLosses,
     refresh: Option<OwnedTask>,
+    reporter: Reporter,
 }
 
 impl Holder {
@@ -119,7 +123,8 @@ impl Holder {
                 self.check_open()?;
                 let created = endpoints::create_session(&self.http, &self.settings.session_request).await?;
                 session::announce(&created);
-                Ok::<_, Error>(self.connect(config, flags, refreshes, created.session_id.into()))
+                let session_id = created.session_id.into();
+                Ok::<_, Error>(self.connect(config, flags, refreshes, session_id, ReportedSession::Own))
             })
             .await?;
         if let Err(closed) = self.check_open() {
@@ -147,7 +152,8 @@ impl Holder {
     ) -> Result<(), Error> {
         self.go_by(Some(&config))?;
         // A fresh holder has no connection yet, so this cannot fail.
-        let _ = self.connection.set(self.connect(Some(config), flags, true, session_id));
+        let connection = self.connect(Some(config), flags, true, session_id, ReportedSession::Joined);
+        let _ = self.connection.set(connection);
         Ok(())
     }
 
@@ -157,13 +163,23 @@ impl Holder {
         flags: DynamicFlags,
         refreshes: bool,
         session_id: Arc<str>,
+        reported: ReportedSession,
     ) -> Connection {
         // Where the server says nothing, nothing says that it takes the chunks of a batch in any order.
         let any_order = sent.as_ref().is_some_and(|config| config.parallel_fwdbwd_chunks);
         let config = sent.unwrap_or_default();
         let http = &self.http;
         let gate = BackoffGate::for_key(&http.gate_key());
+        let settings = self.settings.telemetry.as_ref();
         Connection {
+            reporter: Reporter::start(
+                settings,
+                reported,
+                &session_id,
+                http,
+                &self.credentials,
+                &self.runtime,
+            ),
             session: Session::keep_alive(session_id, http.clone(), &self.runtime),
             dispatch: SampleDispatch::new(gate, config.sample_dispatch_bytes_semaphore_size),
             payload_budget: Arc::new(ByteBudget::new(config.inflight_response_bytes_semaphore_size)),
@@ -181,6 +197,12 @@ impl Holder {
     /// The connection, where there is one already.
     pub(crate) fn connected(&self) -> Option<&Connection> {
         self.connection.get()
+    }
+
+    /// Where failures are told; nowhere, as long as there is no session.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        static OFF: Telemetry = Telemetry::OFF;
+        self.connected().map_or(&OFF, |connection| connection.reporter.telemetry())
     }
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
@@ -209,7 +231,8 @@ impl Holder {
     }
 
     /// Refuses new requests, waits until the training operations called before are submitted or their time is over,
-    /// sends what cancellations are queued and the last acknowledgements, finishes the session, and ends its heartbeat and the refresh of its flags (PROTOCOL 10.3). What a call could not finish, because it
+    /// sends what cancellations are queued and the last acknowledgements, ends the heartbeat and the refresh of the flags,
+    /// finishes the session, and sends what telemetry is queued (PROTOCOL 10.3). What a call could not finish, because it
     /// was dropped or the server did not answer, the next one does.
     pub(crate) async fn close(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -241,7 +264,10 @@ impl Holder {
         connection.cancellations.flush(FLUSH_LIMIT).await;
         self.end_tasks(connection);
         let body = FinishSessionRequest { reason, detail };
-        endpoints::finish_session(&self.http, connection.session.id(), &body).await?;
+        let told = endpoints::finish_session(&self.http, connection.session.id(), &body).await;
+        // Last, and also where the server could not be told: it may take the telemetry all the same.
+        connection.reporter.close().await;
+        told?;
         *finished = true;
         Ok(())
     }

@@ -41,8 +41,8 @@
 //! # Environment
 //!
 //! [`ServiceClient::from_env`] reads `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD`, `TINKER_BASE_URL`, `TINKER_PROJECT_ID`,
-//! `TINKER_TAGS`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`, `TINKEX_DUMP_INFLIGHT` and the keys stored below `HOME` ([`CredentialStore`]); the
-//! functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`. Nothing else in this crate reads the environment,
+//! `TINKER_TAGS`, `TINKER_TELEMETRY`, `CLOUDFLARE_ACCESS_CLIENT_ID`/`_SECRET`, `TINKEX_DUMP_INFLIGHT` and the keys stored
+//! below `HOME` ([`CredentialStore`]); the functions of [`environment`] read `TINKER_LOG` and `TINKER_TELEMETRY`. Nothing else in this crate reads the environment,
 //! but for `HfTokenizer::for_model` (feature `tokenizers`), which finds the hub cache by `HF_HUB_CACHE`, `HF_HOME`,
 //! `XDG_CACHE_HOME` and `HOME`; the ready-made transport heeds the usual variables for proxies and certificates.
 //! `docs/configuration.md` lists them all, with the settings of the builders and the flags of the server.
@@ -69,6 +69,7 @@ mod sampling;
 mod service;
 mod session;
 mod submission_gate;
+mod telemetry;
 mod training;
 
 pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};

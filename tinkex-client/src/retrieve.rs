@@ -16,6 +16,7 @@ use tinkex_types::{ClientKind, FuturesTarget, InvalidInput, RetrieveFutureReques
 
 use crate::endpoints::on_behalf_of;
 use crate::holder::{Connection, Holder};
+use crate::telemetry::Telemetry;
 
 /// The time a long poll may take; servers hold it for about 30 s.
 const LONG_POLL: Duration = Duration::from_secs(45);
@@ -29,13 +30,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Clone, Debug)]
 pub(crate) struct HttpRetrieve {
     http: HttpClient,
+    telemetry: Telemetry,
     method: &'static str,
 }
 
 impl HttpRetrieve {
     /// `method` is the public method that polls, for the service's statistics.
-    pub(crate) fn new(http: HttpClient, method: &'static str) -> Self {
-        Self { http, method }
+    pub(crate) fn new(holder: &Holder, method: &'static str) -> Self {
+        Self { http: holder.http.clone(), telemetry: holder.telemetry().clone(), method }
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<ApiRequest, InvalidInput> {
@@ -65,7 +67,9 @@ impl Retrieve for HttpRetrieve {
             Ok(request) => request,
             Err(error) => return Outcome::Unreachable { timed_out: false, error: Box::new(error) },
         };
-        outcome(self.http.send(&request).await)
+        let answer = self.http.send(&request).await;
+        self.telemetry.polled(ask, &answer);
+        outcome(answer)
     }
 }
 
@@ -82,7 +86,7 @@ pub(crate) fn poller(
     let policy = policy
         .or(holder.settings.poll_policy)
         .unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
-    let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), method))
+    let poller = Poller::new(HttpRetrieve::new(holder, method))
         .policy(policy)
         .observer(Arc::clone(observers) as _)
         .client(client, Arc::clone(client_id))
@@ -137,7 +141,7 @@ fn long_poll(
 }
 
 /// Whether the service does not take the credential, which ends a poll as a 401 to the poll itself does.
-fn is_refused(error: &HttpError) -> bool {
+pub(crate) fn is_refused(error: &HttpError) -> bool {
     let auth = error.source().and_then(|cause| cause.downcast_ref::<AuthError>());
     error.kind() == HttpErrorKind::Auth && auth.is_some_and(|auth| auth.status() == Some(401))
 }

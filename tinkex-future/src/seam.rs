@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinkex_types::{ErrorCategory, QueueState, RequestType};
+use tokio::time::Instant;
 
 /// An error of any kind, as a transport reports it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -82,12 +83,27 @@ pub struct Ask<'a> {
     /// How long it took to get the promise; on iteration 0 only. Header
     /// `X-Tinker-Create-Promise-Roundtrip-Time`, in seconds.
     pub create_roundtrip: Option<Duration>,
+    /// Since when this promise is polled, where that is known. Not sent; for reports of failures.
+    pub since: Option<Instant>,
+    /// How many 400s came since one was last forgiven. Not sent.
+    pub rejections: u32,
+    /// How many throttlings and lost connections came in a row before this ask. Not sent.
+    pub setbacks: u32,
 }
 
 impl<'a> Ask<'a> {
     /// The first question about a promise.
     pub fn new(request_id: &'a str, request_type: RequestType) -> Self {
-        Self { request_id, request_type, iteration: 0, allow_metadata_only: true, create_roundtrip: None }
+        Self {
+            request_id,
+            request_type,
+            iteration: 0,
+            allow_metadata_only: true,
+            create_roundtrip: None,
+            since: None,
+            rejections: 0,
+            setbacks: 0,
+        }
     }
 }
 

@@ -128,6 +128,9 @@ impl PollState {
         ask.iteration = self.polls;
         ask.allow_metadata_only = self.allow_metadata_only;
         ask.create_roundtrip = create_roundtrip.filter(|_| self.polls == 0);
+        ask.since = Some(self.started);
+        ask.rejections = self.rejections;
+        ask.setbacks = self.setbacks;
         ask
     }
 

@@ -160,7 +160,7 @@ impl<'a> Call<'a> {
             _ => (LONG_CALL, retry_log::INTERVAL),
         };
         let (cause, attempt) = (cause.label(), self.sent);
-        if self.counted <= 1 && elapsed < long {
+        if self.request.quiet || (self.counted <= 1 && elapsed < long) {
             tracing::debug!(operation, cause, wait_ms, attempt, "{operation}: retrying: {failure}");
         } else if let Some(untold) = log.due(operation, interval) {
             let plural = if attempt == 1 { "" } else { "s" };

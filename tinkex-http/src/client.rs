@@ -69,11 +69,23 @@ impl HttpClient {
     /// jitter, the retry budget and the trace context are the same.
     #[must_use]
     pub fn with_auth(&self, auth: Arc<dyn AuthProvider>) -> Self {
+        Self::new(Inner { auth, ..self.derived() })
+    }
+
+    /// Another client of the same service and credential, for calls that must not change how others fare: it shares neither
+    /// the retry budget nor the jitter, the billing pause or the thinning of log lines.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let first_contact = self.0.first_contact.as_known();
+        Self::new(Inner { budget: Arc::default(), jitter: Arc::default(), first_contact, ..self.derived() })
+    }
+
+    fn derived(&self) -> Inner {
         let inner = &*self.0;
-        Self::new(Inner {
+        Inner {
             transport: inner.transport.clone(),
             base_url: inner.base_url.clone(),
-            auth,
+            auth: Arc::clone(&inner.auth),
             defaults: inner.defaults.clone(),
             clock: inner.clock.clone(),
             max_response_bytes: inner.max_response_bytes,
@@ -87,7 +99,7 @@ impl HttpClient {
             first_contact: FirstContact::default(),
             propagation: inner.propagation.clone(),
             addresses: Addresses::default(),
-        })
+        }
     }
 
     /// The service.
@@ -160,7 +172,7 @@ impl HttpClient {
             };
             let verdict = if overruled { Verdict::Fail } else { decide(&failure.evidence(request)) };
             let paused = match verdict {
-                Verdict::Retry(RetryCause::Billing) if policy.is_enabled() => {
+                Verdict::Retry(RetryCause::Billing) if policy.is_enabled() && !request.quiet => {
                     inner.billing.pause(policy.billing_pause, || failure.billing_text())
                 }
                 _ => None,
@@ -172,6 +184,7 @@ impl HttpClient {
             // Only now: whoever waits for this permit must find the gate closed already.
             drop(permit);
             let cause = match verdict {
+                Verdict::Retry(RetryCause::Billing) if request.quiet => return call.fail(failure, None),
                 Verdict::Retry(cause) if policy.is_enabled() => cause,
                 _ => return call.fail(failure, None),
             };

@@ -16,6 +16,14 @@ pub(crate) struct FirstContact {
 }
 
 impl FirstContact {
+    /// The same knowledge, for another client of the service.
+    pub(crate) fn as_known(&self) -> Self {
+        Self {
+            made: self.made.load(Ordering::Relaxed).into(),
+            told: self.told.load(Ordering::Relaxed).into(),
+        }
+    }
+
     /// The service has answered something.
     pub(crate) fn made(&self) {
         // Nearly always known: a look is cheaper than a change that all cores must hear of.

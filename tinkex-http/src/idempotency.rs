@@ -2,21 +2,15 @@
 
 use http::HeaderValue;
 
-/// A fresh key: `tinkex-retry-` and a random version 4 UUID. Never from the seedable generator, since two processes
-/// with the same seed must not share keys.
+use crate::uuid;
+
+const PREFIX: &[u8] = b"tinkex-retry-";
+
+/// A fresh key: `tinkex-retry-` and a random version 4 UUID.
 pub(crate) fn fresh_key() -> HeaderValue {
-    // The zeros are to be drawn. The version and the variant are not; of the variant two bits are.
-    let mut text = *b"tinkex-retry-00000000-0000-4000-8000-000000000000";
-    let mut random = fastrand::u128(..);
-    for letter in &mut text["tinkex-retry-".len()..] {
-        let digits = match letter {
-            b'0' => b"0123456789abcdef",
-            b'8' => b"89ab89ab89ab89ab",
-            _ => continue,
-        };
-        *letter = digits[(random & 0xf) as usize];
-        random >>= 4;
-    }
+    let mut text = [0; PREFIX.len() + uuid::LENGTH];
+    text[..PREFIX.len()].copy_from_slice(PREFIX);
+    text[PREFIX.len()..].copy_from_slice(&uuid::random());
     // Hex digits and dashes are always a header value.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("tinkex-retry"))
 }

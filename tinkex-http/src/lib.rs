@@ -70,6 +70,7 @@ mod tower;
 mod trace_context;
 mod transport;
 mod transport_error;
+mod uuid;
 mod wall_clock;
 
 // What stands in the signatures of this crate, so that its users need name no other.
@@ -91,7 +92,7 @@ pub use error::{Delivery, HttpError, HttpErrorKind};
 pub use gate::{Admission, AttemptGate, AttemptPermit, BackoffGate, GateKey, Refusal, Ruling};
 pub use jitter::Jitter;
 pub use policy::RetryPolicy;
-pub use redact::shown_headers;
+pub use redact::{REDACTED, scrub_text, shown_headers};
 pub use request::ApiRequest;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
@@ -102,4 +103,5 @@ pub use tower::{TowerTransport, TransportService};
 pub use trace_context::TraceContext;
 pub use transport::{SharedTransport, Transport};
 pub use transport_error::{TransportError, TransportErrorKind};
+pub use uuid::random_uuid;
 pub use wall_clock::WallClock;

@@ -10,7 +10,8 @@ use http::header::{
 
 use crate::credential_shape;
 
-const REDACTED: &str = "[REDACTED]";
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[REDACTED]";
 
 /// Headers that may be shown. Everything else is a secret until proven otherwise.
 const SHOWN: [&str; 14] = [
@@ -55,6 +56,18 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
     }
     let scrubbed = replaced(text.into(), credential_shape::find);
     String::from_utf8_lossy(&scrubbed).into_owned()
+}
+
+/// Removes a secret from text, also in the form that it has inside a JSON string. An empty secret is none.
+pub fn scrub_text(text: String, secret: &str) -> String {
+    if secret.is_empty() {
+        return text;
+    }
+    let text = if text.contains(secret) { text.replace(secret, REDACTED) } else { text };
+    let escaped = serde_json::to_string(secret).unwrap_or_default();
+    let escaped = escaped.trim_matches('"');
+    let differs = !escaped.is_empty() && escaped != secret;
+    if differs && text.contains(escaped) { text.replace(escaped, REDACTED) } else { text }
 }
 
 /// The same for a body, whose bytes need not be text. A JSON body may hold the credential in its escaped form.
@@ -110,5 +123,21 @@ pub(crate) fn keep_anonymous(headers: &mut HeaderMap) {
     let rest: Vec<HeaderName> = headers.keys().filter(|name| !ANONYMOUS.contains(name)).cloned().collect();
     for name in rest {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scrub_text;
+
+    #[test]
+    fn a_secret_is_taken_out_of_text_in_both_forms() {
+        for (text, secret, expected) in [
+            ("no secret", "", "no secret"),
+            ("a key and a key", "key", "a [REDACTED] and a [REDACTED]"),
+            (r#"{"said":"a\"b"} or a"b"#, "a\"b", r#"{"said":"[REDACTED]"} or [REDACTED]"#),
+        ] {
+            assert_eq!(scrub_text(text.to_owned(), secret), expected);
+        }
     }
 }

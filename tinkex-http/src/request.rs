@@ -32,6 +32,7 @@ pub struct ApiRequest {
     pub(crate) idempotency_key: Option<HeaderValue>,
     pub(crate) any_status: bool,
     pub(crate) retry_conflict: bool,
+    pub(crate) quiet: bool,
 }
 
 impl ApiRequest {
@@ -55,6 +56,7 @@ impl ApiRequest {
             idempotency_key: None,
             any_status: false,
             retry_conflict: true,
+            quiet: false,
         }
     }
 
@@ -168,6 +170,14 @@ impl ApiRequest {
     #[must_use]
     pub fn retry_conflict(mut self, retry: bool) -> Self {
         self.retry_conflict = retry;
+        self
+    }
+
+    /// Says that nobody waits for this call: its retries are told at debug level only, and a billing pause (402) ends it
+    /// instead of being waited out and announced.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
         self
     }
 }

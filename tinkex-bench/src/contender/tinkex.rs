@@ -17,7 +17,9 @@ pub(crate) struct Tinkex {
 
 impl Tinkex {
     pub(super) async fn prepare(url: &str, http: Http) -> Result<Self, crate::AnyError> {
-        let mut builder = ServiceClient::builder().api_key(super::bare::KEY).base_url(url);
+        // The other contenders send no telemetry either.
+        let mut builder =
+            ServiceClient::builder().api_key(super::bare::KEY).base_url(url).without_telemetry();
         if http == Http::Two {
             let transport = ReqwestTransport::builder().http_version(HttpVersionPolicy::Http2PriorKnowledge);
             builder = builder.transport(SharedTransport::new(transport.build()?));

@@ -30,6 +30,11 @@ impl ServiceClient {
     /// same inputs and operations, whatever its name; otherwise what the server says. A creation that failed or was
     /// dropped may be made again.
     pub async fn create_custom_loss(&self, loss: CustomLoss) -> Result<CustomLossHandle, Error> {
+        let created = self.make_custom_loss(loss).await;
+        created.inspect_err(|error| self.holder.telemetry().operation_failed(METHOD, error))
+    }
+
+    async fn make_custom_loss(&self, loss: CustomLoss) -> Result<CustomLossHandle, Error> {
         let connection = self.holder.connection().await?;
         let entry = connection.custom_losses.enter(&loss)?;
         let loss_id = match connection.config.custom_loss_server_side {
@@ -72,7 +77,7 @@ async fn upload_as(
     // The reference SDK tells no observer of the pauses of an upload; it has no client yet that could be paused.
     let policy = holder.settings.poll_policy;
     let policy = policy.unwrap_or_else(|| PollPolicy::default().billing_pause(connection.billing_pause()));
-    let poller = Poller::new(HttpRetrieve::new(holder.http.clone(), METHOD)).policy(policy);
+    let poller = Poller::new(HttpRetrieve::new(holder, METHOD)).policy(policy);
     let poller = poller.progress(Arc::clone(row) as _);
     let poller = match holder.settings.seed {
         Some(seed) => poller.seed(seed),

@@ -14,7 +14,7 @@ use super::any::{AnyCustomLoss, ComputedLoss, Form};
 use super::handle::EvaluatedHere;
 use super::output::CustomLossOutput;
 use super::passes;
-use crate::training::{Batch, Call, Operation, SequenceState, start};
+use crate::training::{Batch, Call, Operation, SequenceState, refuse, start};
 use crate::{Effect, Error, TrainingClient, TrainingHandle};
 
 const OPERATION: Operation =
@@ -68,7 +68,7 @@ impl TrainingClient {
                 })
             }
         };
-        begun.unwrap_or_else(TrainingHandle::refused)
+        begun.unwrap_or_else(|invalid| refuse(&self.inner, OPERATION.method, invalid))
     }
 
     fn two_passes(

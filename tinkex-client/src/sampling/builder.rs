@@ -168,9 +168,12 @@ impl SamplingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no model, text that is
     /// not a `tinker://` path, a limit or a time-out of 0; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<SamplingClient, Error> {
-        let span = OperationSpan::open(self.method, None, None);
+        let (holder, method) = (Arc::clone(&self.holder), self.method);
+        let span = OperationSpan::open(method, None, None);
         let created = span.cover(Box::pin(self.create_session())).await;
-        created.inspect(|client| span.client_id(client.sampling_session_id()))
+        created
+            .inspect(|client| span.client_id(client.sampling_session_id()))
+            .inspect_err(|error| holder.telemetry().operation_failed(method, error))
     }
 
     async fn create_session(self) -> Result<SamplingClient, Error> {

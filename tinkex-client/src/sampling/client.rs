@@ -186,7 +186,11 @@ impl SamplingClient {
         request.record_stability_info |= self.inner.record_stability_info;
         match request.validate() {
             Ok(()) => self.spawn(method, Start::Submit(Box::new(request)), supervision, options, convert),
-            Err(error) => SampleHandle::refused(error.into(), convert),
+            Err(invalid) => {
+                let refused = Error::from(invalid);
+                self.inner.holder.telemetry().operation_failed(method, &refused);
+                SampleHandle::refused(refused, convert)
+            }
         }
     }
 

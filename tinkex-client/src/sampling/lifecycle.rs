@@ -107,6 +107,7 @@ pub(crate) async fn run(
             }
             if let Err(error) = &result {
                 span.failed(error);
+                sampler.holder.telemetry().sample_failed(error);
             }
             span.polled(&row);
             drop(entry);
@@ -132,6 +133,7 @@ pub(crate) async fn run(
                 span.abandoned();
             } else {
                 span.failed(&error);
+                sampler.holder.telemetry().sample_failed(&error);
             }
             let _ = sender.send(Err(error));
             let _ = stop.send(());
@@ -216,6 +218,7 @@ impl Sampler {
                         part.retried(error.kind());
                     }
                     contract::RESUBMISSIONS.increment([SAMPLE]);
+                    self.holder.telemetry().sample_retried(&error);
                     tracing::debug!(
                         request_id = accepted.request_id,
                         "the server lost a sample; submitting it anew"

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 use serde_json::Value;
 use tinkex_future::PollPolicy;
 use tinkex_http::{
@@ -26,6 +27,7 @@ use crate::holder::{Holder, HolderSettings};
 #[cfg(unix)]
 use crate::inflight::DumpOnSignal;
 use crate::operation_span::OperationSpan;
+use crate::telemetry::TelemetrySettings;
 use crate::{DumpTarget, Error, SamplingClient, ServiceClient, sampling};
 
 /// Builds a [`ServiceClient`]. Setters never fail; everything is checked in [`build`](Self::build).
@@ -52,6 +54,7 @@ pub struct ServiceClientBuilder {
     dump_target: Option<DumpTarget>,
     trace_context: Option<Arc<dyn TraceContext>>,
     lazy: bool,
+    without_telemetry: bool,
     environment: Environment,
 }
 
@@ -254,6 +257,16 @@ impl ServiceClientBuilder {
         self
     }
 
+    /// Reports nothing to the service of how the session goes. Default: its beginning and end and the failures of its
+    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). With
+    /// [`from_env`](Self::from_env), `TINKER_TELEMETRY` turns it off too. Reporting never delays a call and never fails
+    /// one; only [`close`](ServiceClient::close) waits for it, 5 s at most.
+    #[must_use]
+    pub fn without_telemetry(mut self) -> Self {
+        self.without_telemetry = true;
+        self
+    }
+
     /// Checks everything, then connects: fetches the flags and creates the session.
     ///
     /// Must run inside a tokio runtime; the client's tasks run there.
@@ -279,6 +292,9 @@ impl ServiceClientBuilder {
     ///
     /// The credential is sent to whatever service the handle names, so open only handles you trust. Where its flags demand
     /// it, the credential is exchanged for tokens as in [`build`](Self::build).
+    ///
+    /// The sampler reports its failures under the session of the handle, unless told not to
+    /// ([`without_telemetry`](Self::without_telemetry)); the beginning and the end of that session are not its to report.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -309,6 +325,8 @@ impl ServiceClientBuilder {
             insert_header(&mut headers, &name, &value)?;
             overrides.insert(name, value);
         }
+        let telemetry = (!self.without_telemetry && !self.environment.telemetry_off)
+            .then(|| TelemetrySettings { clock: self.wall_clock.clone(), secrets: header_values(&headers) });
         let given = |auth| HolderCredentials::given(auth, self.wall_clock.clone(), self.seed);
         let sources = |key: Option<String>| CredentialSources {
             key: key.or(self.environment.api_key),
@@ -356,6 +374,7 @@ impl ServiceClientBuilder {
                 seed: self.seed,
                 connection_places,
                 header_overrides: overrides,
+                telemetry,
             },
         );
         if let Some(target) = dump_target {
@@ -385,6 +404,11 @@ fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(),
         .map_err(|_| InvalidInput::new("header", format!("{name} has a value that cannot be sent")))?;
     headers.insert(header, value);
     Ok(())
+}
+
+/// The values of headers, any of which may be a secret.
+fn header_values(headers: &HeaderMap) -> Vec<SecretString> {
+    headers.values().filter_map(|value| value.to_str().ok()).map(SecretString::from).collect()
 }
 
 #[cfg(feature = "reqwest")]

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use builder::ServiceClientBuilder;
+use http::HeaderValue;
 use tinkex_observer::QueueStates;
 use tinkex_types::{FinishReason, ServerCapabilities};
 
@@ -21,7 +22,8 @@ use crate::{
 /// The session is created when the client is built (or by the first operation that needs it, with
 /// [`ServiceClientBuilder::connect_lazily`]) and kept alive by a heartbeat every 10 s. Dropping the last client of a
 /// service, samplers and pending samples included, ends the heartbeat and all background tasks; only
-/// [`close`](Self::close) tells the server that the session is over.
+/// [`close`](Self::close) tells the server that the session is over. How the session goes is reported to the service unless
+/// that is turned off ([`ServiceClientBuilder::without_telemetry`]).
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
     pub(crate) holder: Arc<Holder>,
@@ -34,7 +36,7 @@ impl ServiceClient {
     }
 
     /// Connects as the environment says: `TINKER_API_KEY`, `TINKER_CREDENTIAL_CMD` or the stored default key, and
-    /// `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`.
+    /// `TINKER_BASE_URL`, `TINKER_PROJECT_ID`, `TINKER_TAGS`, `TINKER_TELEMETRY`.
     ///
     /// # Errors
     /// Where a variable is unusable, or the service cannot be reached.
@@ -76,9 +78,19 @@ impl ServiceClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no project or the life is
     /// out of range; otherwise what the server says.
     pub async fn copy_weights(&self, copy: impl Into<CopyWeights>) -> Result<String, Error> {
+        let copied = self.copy(copy.into()).await;
+        copied.inspect_err(|error| {
+            self.holder.telemetry().operation_failed("ServiceClient.copy_weights", error);
+        })
+    }
+
+    async fn copy(&self, copy: CopyWeights) -> Result<String, Error> {
         self.holder.check_open()?;
         let project = self.holder.settings.session_request.project_id.as_deref();
-        let (request, token) = copy.into().request(project)?;
+        let (request, token) = copy.request(project)?;
+        if let Some(Ok(token)) = token.as_ref().map(HeaderValue::to_str) {
+            self.holder.telemetry().conceal(token);
+        }
         Ok(endpoints::copy_weights(&self.holder.http, &request, token).await?.tinker_path)
     }
 
@@ -145,7 +157,10 @@ impl ServiceClient {
     /// still waits then, for its turn or because the server refuses it for now, fails with
     /// [`Closed`](crate::ErrorKind::Closed), and nothing of this service is submitted any more.
     ///
-    /// Takes 40 s at most, and up to 30 s more where training operations are waited for. Does nothing where there never was a session, where the server has no such endpoint, or once
+    /// Last, what is still to be reported is sent, unless telemetry is off
+    /// ([`without_telemetry`](ServiceClientBuilder::without_telemetry)); that takes 5 s at most, whatever the server does.
+    ///
+    /// Takes 45 s at most, and up to 30 s more where training operations are waited for. Does nothing where there never was a session, where the server has no such endpoint, or once
     /// it has succeeded; a call that failed or was dropped may be made again.
     ///
     /// # Errors

@@ -18,11 +18,11 @@ use crate::Error;
 use crate::holder::Holder;
 use crate::operation_span::OperationSpan;
 
-/// How long submissions are repeated over failures that may pass, since the first of them, by default.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);
-
 /// The public method (PROTOCOL 5.1).
 const METHOD: &str = "ServiceClient.create_lora_training_client";
+
+/// How long submissions are repeated over failures that may pass, since the first of them, by default.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Builds a [`TrainingClient`] of a new low-rank adapter (PROTOCOL 11.1). Setters never fail; everything is checked in
 /// [`create`](Self::create).
@@ -123,8 +123,10 @@ impl TrainingClientBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, where there is no base model, a rank of
     /// 0, or nothing to train; otherwise what the server says, such as for an unknown base model.
     pub async fn create(self) -> Result<TrainingClient, Error> {
+        let holder = Arc::clone(&self.holder);
         let span = OperationSpan::open(METHOD, Some(RequestType::CreateModel), None);
-        span.cover(Box::pin(self.create_model(&span))).await
+        let created = span.cover(Box::pin(self.create_model(&span))).await;
+        created.inspect_err(|error| holder.telemetry().operation_failed(METHOD, error))
     }
 
     async fn create_model(self, span: &OperationSpan) -> Result<TrainingClient, Error> {

@@ -14,6 +14,7 @@ use super::handle::TrainingHandle;
 use super::turns::{NoTicket, Ticket, Turns};
 use crate::inflight::{InflightEntry, Row};
 use crate::operation_span::OperationSpan;
+use crate::telemetry::Telemetry;
 use crate::{Error, ErrorKind};
 
 /// What is called: names for the server, the log and the table of requests in flight.
@@ -30,6 +31,19 @@ impl Operation {
         if succeeded && self.kind == RequestType::OptimStep {
             contract::TRAINING_STEPS.increment([]);
         }
+    }
+}
+
+/// Who is told how a call ends: the trace and the telemetry.
+struct Watched {
+    span: OperationSpan,
+    telemetry: Telemetry,
+}
+
+impl Watched {
+    fn failed(&self, operation: Operation, error: &Error) {
+        self.span.failed(error);
+        self.telemetry.operation_failed(operation.method, error);
     }
 }
 
@@ -109,10 +123,22 @@ where
     let handle = TrainingHandle::new(receiver, Some(Arc::clone(&row)));
     let call = Call { trainer: Arc::clone(trainer), operation, started: Instant::now(), row, wanted };
     let span = OperationSpan::open(operation.method, Some(operation.kind), Some(&trainer.model_id));
-    let work = run(work(call, ticket), operation, entry, interest, sender, span.clone());
+    let watched = Watched { span: span.clone(), telemetry: trainer.holder.telemetry().clone() };
+    let work = run(work(call, ticket), operation, entry, interest, sender, watched);
     // The task ends by itself: with the result, or, once the handle is dropped, with the submission.
     trainer.holder.runtime.spawn(span.around(work));
     handle
+}
+
+/// The handle of an operation that is refused at the call.
+pub(crate) fn refuse<T>(
+    trainer: &Trainer,
+    method: &'static str,
+    error: impl Into<Error>,
+) -> TrainingHandle<T> {
+    let error = error.into();
+    trainer.holder.telemetry().operation_failed(method, &error);
+    TrainingHandle::refused(error)
 }
 
 async fn run<T>(
@@ -121,7 +147,7 @@ async fn run<T>(
     entry: InflightEntry,
     interest: watch::Sender<()>,
     mut sender: oneshot::Sender<Result<T, Error>>,
-    span: OperationSpan,
+    watched: Watched,
 ) {
     let mut work = pin!(work);
     let outcome = tokio::select! {
@@ -138,9 +164,9 @@ async fn run<T>(
         Some(result) => {
             operation.count(result.is_ok());
             if let Err(error) = &result {
-                span.failed(error);
+                watched.failed(operation, error);
             }
-            span.polled(entry.row());
+            watched.span.polled(entry.row());
             drop(entry);
             // Nobody listens where the handle was dropped in this very moment.
             let _ = sender.send(result);
@@ -150,13 +176,14 @@ async fn run<T>(
             let result = work.await;
             operation.count(result.is_ok());
             if let Err(error) = result {
+                // The end of what only serves a result that nobody wants is no failure.
                 match error.kind() {
-                    ErrorKind::TaskEnded => span.abandoned(),
-                    _ => span.failed(&error),
+                    ErrorKind::TaskEnded => watched.span.abandoned(),
+                    _ => watched.failed(operation, &error),
                 }
                 tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
             }
-            span.polled(entry.row());
+            watched.span.polled(entry.row());
         }
     }
 }

@@ -175,7 +175,7 @@ impl TrainingClient {
         let forward_only = operation.kind == RequestType::Forward;
         let batch = match Batch::new(data, loss, forward_only, &self.inner.chunk_limits) {
             Ok(batch) => batch,
-            Err(invalid) => return TrainingHandle::refused(invalid),
+            Err(invalid) => return call::refuse(&self.inner, operation.method, invalid),
         };
         call::start(&self.inner, operation, |call, ticket| async move {
             let promises = {
@@ -194,10 +194,10 @@ impl TrainingClient {
     /// Through the handle, as [`forward_backward`](Self::forward_backward).
     pub fn optim_step(&self, params: impl Into<OptimizerParams>) -> TrainingHandle<OptimStepResult> {
         let params = params.into();
-        if let Err(invalid) = params.validate() {
-            return TrainingHandle::refused(invalid);
-        }
         let operation = Operation { method: "TrainingClient.optim_step", kind: RequestType::OptimStep };
+        if let Err(invalid) = params.validate() {
+            return call::refuse(&self.inner, operation.method, invalid);
+        }
         let model_id = Arc::clone(&self.inner.model_id);
         let make = move |seq_id| {
             let body = OptimStepBody { model_id: &model_id, seq_id, params: &params };

@@ -57,7 +57,7 @@ impl Call {
         let _place = trainer.poll_places.take().await;
         let request_id = Arc::clone(&promise.request_id);
         let progress: Arc<dyn PollProgress> = Arc::clone(&self.row) as _;
-        let retrieve = HttpRetrieve::new(trainer.holder.http.clone(), self.operation.method);
+        let retrieve = HttpRetrieve::new(&trainer.holder, self.operation.method);
         let poller = trainer.poller.clone().over(retrieve).progress(progress);
         let payload = poller.poll(promise).await.map_err(|error| Error::from(error).after_acceptance())?;
         read(&payload)

@@ -114,12 +114,18 @@ impl FromStateBuilder {
     /// optimizer is given although its state is restored; otherwise what the server says, such as for an unknown
     /// checkpoint.
     pub async fn create(self) -> Result<TrainingClient, Error> {
-        let method = match self.with_optimizer {
+        let (holder, method) = (Arc::clone(&self.holder), self.method());
+        let span = OperationSpan::open(method, Some(RequestType::LoadWeights), None);
+        let created = span.cover(Box::pin(self.create_and_load(method, &span))).await;
+        created.inspect_err(|error| holder.telemetry().operation_failed(method, error))
+    }
+
+    /// The public method (PROTOCOL 5.1).
+    fn method(&self) -> &'static str {
+        match self.with_optimizer {
             true => "ServiceClient.create_training_client_from_state_with_optimizer",
             false => "ServiceClient.create_training_client_from_state",
-        };
-        let span = OperationSpan::open(method, Some(RequestType::LoadWeights), None);
-        span.cover(Box::pin(self.create_and_load(method, &span))).await
+        }
     }
 
     async fn create_and_load(
@@ -132,6 +138,9 @@ impl FromStateBuilder {
         let connection = Box::pin(holder.connection()).await?;
         let session = &connection.session;
         let (session_id, model_seq_id) = (session.id().to_string(), session.draw_model_seq_id());
+        if let Some(token) = &self.weights_access_token {
+            holder.telemetry().conceal(token);
+        }
         let mut state = self;
         let options = std::mem::take(&mut state.options);
         let creation = Creation::new(&holder, connection, method, options, span);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tinkex_http::ApiRequest;
 use tinkex_types::{LoadWeightsRequest, LoadWeightsResult, RequestType, TinkerPath};
 
-use super::call::Operation;
+use super::call::{self, Operation};
 use super::client::TrainingClient;
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
@@ -108,6 +108,9 @@ impl TrainingClient {
     }
 
     fn load(&self, state: LoadState, optimizer: bool, method: &'static str) -> TrainingHandle<()> {
+        if let Some(token) = &state.access_token {
+            self.inner.holder.telemetry().conceal(token);
+        }
         let model_id = Arc::clone(&self.inner.model_id);
         let body = move |seq_id| {
             let mut body = LoadWeightsRequest::into_model(&*model_id, seq_id, state.path.as_str());
@@ -116,7 +119,7 @@ impl TrainingClient {
             body
         };
         if let Err(invalid) = body(0).validate() {
-            return TrainingHandle::refused(invalid);
+            return call::refuse(&self.inner, method, invalid);
         }
         let operation = Operation { method, kind: RequestType::LoadWeights };
         let make =

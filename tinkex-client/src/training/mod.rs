@@ -27,7 +27,7 @@ mod wire_format;
 
 pub(crate) use batch::Batch;
 pub use builder::TrainingClientBuilder;
-pub(crate) use call::{Call, Operation, start};
+pub(crate) use call::{Call, Operation, refuse, start};
 pub(crate) use client::Trainer;
 pub use client::TrainingClient;
 pub use copy::CopyWeights;

@@ -8,7 +8,7 @@ use tinkex_types::{
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SavedWeights, TinkerPath,
 };
 
-use super::call::Operation;
+use super::call::{self, Operation};
 use super::client::TrainingClient;
 use super::fetch::read_json;
 use super::handle::TrainingHandle;
@@ -187,10 +187,10 @@ impl TrainingClient {
     /// server.
     pub fn save_state(&self, save: impl Into<SaveState>) -> TrainingHandle<Checkpoint> {
         let request = save.into().request(self.model_id());
-        if let Err(invalid) = request.validate() {
-            return TrainingHandle::refused(invalid);
-        }
         let operation = Operation { method: "TrainingClient.save_state", kind: RequestType::SaveWeights };
+        if let Err(invalid) = request.validate() {
+            return call::refuse(&self.inner, operation.method, invalid);
+        }
         let make = move |seq_id| {
             let body = SaveWeightsRequest { seq_id, ..request.clone() };
             saving(ApiRequest::post_json("save_weights", "/api/v1/save_weights", &body))
@@ -210,11 +210,11 @@ impl TrainingClient {
         save: impl Into<SaveSamplerWeights>,
     ) -> TrainingHandle<SamplerCheckpoint> {
         let request = save.into().request(self.model_id());
-        if let Err(invalid) = request.validate() {
-            return TrainingHandle::refused(invalid);
-        }
         let method = "TrainingClient.save_weights_for_sampler";
         let operation = Operation { method, kind: RequestType::SaveWeightsForSampler };
+        if let Err(invalid) = request.validate() {
+            return call::refuse(&self.inner, operation.method, invalid);
+        }
         let make =
             move |seq_id| save_for_sampler(&SaveWeightsForSamplerRequest { seq_id, ..request.clone() });
         self.json_operation(operation, make, |payload| {
@@ -234,11 +234,11 @@ impl TrainingClient {
         save: impl Into<SaveExternalWeights>,
     ) -> TrainingHandle<ExternalWeights> {
         let request = save.into().request(self.model_id());
-        if let Err(invalid) = request.validate() {
-            return TrainingHandle::refused(invalid);
-        }
         let method = "TrainingClient.save_weights_external";
         let operation = Operation { method, kind: RequestType::SaveWeightsExternal };
+        if let Err(invalid) = request.validate() {
+            return call::refuse(&self.inner, operation.method, invalid);
+        }
         let make = move |seq_id| {
             let body = SaveWeightsExternalRequest { seq_id, ..request.clone() };
             saving(ApiRequest::post_json("save_weights_external", "/api/v1/save_weights_external", &body))

@@ -101,10 +101,10 @@ impl TrainingClient {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a limit or a time-out of 0.
     pub fn sampling_snapshot(&self, snapshot: SamplingSnapshot) -> TrainingHandle<SamplingClient> {
         let SamplingSnapshot { kind, options } = snapshot;
-        if let Err(problem) = options.check() {
-            return TrainingHandle::refused(problem);
-        }
         let method = "TrainingClient.save_weights_and_get_sampling_client";
+        if let Err(problem) = options.check() {
+            return call::refuse(&self.inner, method, problem);
+        }
         let operation = Operation { method, kind: RequestType::SaveWeightsForSampler };
         call::start(&self.inner, operation, |call, ticket| async move {
             let trainer = Arc::clone(&call.trainer);

@@ -19,8 +19,14 @@ pub(crate) use swapped::{HyperTransport, UreqTransport, is_in_memory, transport}
 /// The base model of the tests.
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";
 
-/// A builder over the transport that the tests run on, with a fixed seed.
+/// A builder over the transport that the tests run on, with a fixed seed. It reports nothing: tests count requests, and
+/// those of telemetry would be among them.
 pub(crate) fn builder(server: &FakeServer) -> ServiceClientBuilder {
+    reporting_builder(server).without_telemetry()
+}
+
+/// [`builder`], with telemetry as it is by default.
+pub(crate) fn reporting_builder(server: &FakeServer) -> ServiceClientBuilder {
     ServiceClient::builder().api_key("tml-test").base_url(server.url()).transport(transport(server)).seed(7)
 }
 

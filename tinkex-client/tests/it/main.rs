@@ -24,6 +24,7 @@ mod queue_states;
 mod reliability;
 mod session;
 mod soak;
+mod telemetry;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 mod trace_capture;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tinkex_http::{ApiKey, GateKey, HttpErrorKind, RetryBudget, RetryPolicy};
 use tinkex_testkit::{FakeServer, Step};
 use tokio::task::JoinSet;
@@ -73,6 +74,19 @@ async fn unmade_retries_give_their_tokens_back() {
     let error = client.send(&post().policy(steady().max_retries(Some(1)))).await.unwrap_err();
     assert_eq!(error.attempts(), 2);
     assert_within(started.elapsed(), ms(500), ms(1000));
+}
+
+/// A client that was set apart takes nothing from the budget of the one it comes from.
+#[tokio::test(start_paused = true)]
+async fn a_client_set_apart_has_a_budget_of_its_own() {
+    let server = server();
+    server.script(ROUTE, [Step::status(503)]).then_repeat_last();
+    let budget = Arc::new(RetryBudget::new(10, 1));
+    let client = builder(&server).policy(steady()).budget(Arc::clone(&budget)).build().unwrap();
+    let (apart, once_more) = (client.apart(), post().policy(steady().max_retries(Some(1))));
+    let failed = join_all((0..10).map(|_| apart.send(&once_more))).await;
+    assert!(failed.iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.attempts() == 2)));
+    assert_eq!((0..10).map(|_| budget.take()).collect::<Vec<_>>(), [Duration::ZERO; 10]);
 }
 
 /// A server's hint and the budget: the longer of both.

@@ -30,6 +30,16 @@ async fn a_client_that_reaches_nobody_says_so_once() {
     assert_eq!(log.at(Level::WARN), [expected]);
 }
 
+/// A client that was set apart knows what the one it comes from knew.
+#[tokio::test(start_paused = true)]
+async fn a_client_set_apart_knows_of_the_contact() {
+    let (log, _guard) = Log::start();
+    let (_server, client) = scripted([ok(), Step::refuse(), ok()]);
+    client.send(&post()).await.unwrap();
+    client.apart().send(&post()).await.unwrap();
+    assert_eq!(log.at(Level::WARN), Vec::<String>::new());
+}
+
 /// Whoever has reached it before bears with a lost connection in silence at first.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_been_answered_does_not() {

@@ -368,6 +368,18 @@ async fn a_billing_pause_is_waited_out() {
     );
 }
 
+/// What nobody waits for is repeated in silence, and ends with a 402.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_call() {
+    let (log, _guard) = Log::start();
+    let (server, client) = scripted([Step::status(503).repeat(6), Step::status(402)]);
+    let error = client.send(&post().quiet()).await.unwrap_err();
+    assert_eq!((error.status(), error.attempts(), error.limit()), (Some(402), 7, None));
+    assert_eq!(log.at(Level::DEBUG).iter().filter(|line| line.contains("retrying")).count(), 6);
+    assert_eq!((log.at(Level::WARN).len(), log.at(Level::ERROR).len()), (0, 0));
+    server.verify().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_billing_pause_ends_with_its_window() {
     let (log, _guard) = Log::start();

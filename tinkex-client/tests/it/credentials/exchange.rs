@@ -61,6 +61,7 @@ async fn a_sampler_handle_opened_elsewhere() {
     assert!(!handle.to_string().contains("eyJhbGci"), "no token in a handle");
     let before = server.all_requests().len();
     let elsewhere = ServiceClient::builder().api_key("tml-other").transport(server.transport());
+    let elsewhere = elsewhere.without_telemetry();
     let opened = elsewhere.wall_clock(wall.clock()).open_sampler(&handle).await.unwrap();
     opened.sample(harness::request(&[1])).await.unwrap();
     let later: Vec<_> = server.all_requests()[before..].to_vec();

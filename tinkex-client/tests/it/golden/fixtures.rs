@@ -11,7 +11,7 @@ use serde_json::Value;
 use tinkex_testkit::{Reply, Step};
 
 /// The scenarios that concern this client, by the beginnings of their names.
-const CONCERNS: [&str; 19] = [
+const CONCERNS: [&str; 20] = [
     "asample_",
     "auth_",
     "billing_pause_402",
@@ -31,10 +31,11 @@ const CONCERNS: [&str; 19] = [
     "retrieve_future",
     "save_",
     "session_",
+    "telemetry",
 ];
 
 /// What tests of this folder replay, by name; [`every_scenario_is_replayed`] holds it against the folder.
-const REPLAYED: [&[&str]; 9] = [
+const REPLAYED: [&[&str]; 10] = [
     super::configuration::REPLAYED,
     super::credentials::REPLAYED,
     super::custom_losses::REPLAYED,
@@ -42,6 +43,7 @@ const REPLAYED: [&[&str]; 9] = [
     super::sampling::REPLAYED,
     super::http_layer::REPLAYED,
     super::models::REPLAYED,
+    super::telemetry::REPLAYED,
     super::training::REPLAYED,
     super::weights::REPLAYED,
 ];

@@ -14,5 +14,6 @@ mod rendered;
 mod replay;
 mod sampling;
 mod sessions;
+mod telemetry;
 mod training;
 mod weights;

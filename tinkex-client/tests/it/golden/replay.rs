@@ -58,8 +58,13 @@ fn routes(scenario: &Scenario) -> BTreeSet<&str> {
     scenario.exchanges.iter().map(Exchange::route).collect()
 }
 
-/// A client as the recorded one was: its key, and the wording of its release.
+/// A client as the recorded one was: its key, and the wording of its release. Like the recorded one, it reports nothing.
 pub(super) fn client(server: &FakeServer) -> ServiceClientBuilder {
+    reporting_client(server).without_telemetry()
+}
+
+/// [`client`], with telemetry.
+pub(super) fn reporting_client(server: &FakeServer) -> ServiceClientBuilder {
     ServiceClient::builder()
         .api_key(KEY)
         .base_url(server.url())

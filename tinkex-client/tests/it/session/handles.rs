@@ -26,6 +26,7 @@ async fn a_sampler_handle_opened_elsewhere() {
     drop((service, sampler));
 
     let elsewhere = ServiceClient::builder().api_key("tml-other").transport(harness::transport(&server));
+    let elsewhere = elsewhere.without_telemetry();
     let opened = elsewhere.open_sampler(&handle).await.unwrap();
     assert_eq!(opened.sampling_session_id(), handle.sampling_session_id);
     assert_eq!(opened.base_model(), MODEL);
