@@ -11,6 +11,7 @@ use tinkex_client::{
 };
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Gate, Step};
+use tokio::time::timeout;
 
 use super::{Changes, PATIENCE, observed, try_again, try_again_because};
 use crate::harness::{self, MODEL, example, request, trainer_of};
@@ -29,12 +30,16 @@ fn words(changes: &[QueueStateChange]) -> Vec<&str> {
     changes.iter().map(|change| change.state.as_str()).collect()
 }
 
-/// Everything up to the end of the stream.
+/// Everything up to the end of the stream, which comes within a day.
 async fn all(mut states: QueueStates) -> Vec<QueueStateChange> {
     let mut read = Vec::new();
-    while let Some(change) = states.next().await {
-        read.push(change);
-    }
+    let reading = async {
+        while let Some(change) = states.next().await {
+            read.push(change);
+        }
+    };
+    let read_to_the_end = timeout(Duration::from_secs(86_400), reading).await;
+    assert!(read_to_the_end.is_ok(), "the stream does not end after {read:?}");
     assert_eq!((states.next().await, states.missed()), (None, 0), "it stays over, and nothing was lost");
     read
 }
@@ -145,10 +150,11 @@ async fn a_handles_stream_begins_with_the_last_state_and_ends_with_the_request()
 async fn nothing_is_told_where_nothing_is_paused() {
     let (server, _service, sampler) = harness::in_front_of(&Service::default()).await;
     let mut of_client = sampler.queue_states();
-    let sample = sampler.sample(request(&[1]));
+    let mut sample = sampler.sample(request(&[1]));
     let states = sample.queue_states();
-    sample.await.unwrap();
+    (&mut sample).await.unwrap();
     assert_eq!((all(states).await, so_far(&mut of_client)), (vec![], vec![]));
+    assert_eq!(all(sample.queue_states()).await, [], "nor has it when it is over");
     let refused = sampler.sample(request(&[1]).num_samples(0));
     assert_eq!(all(refused.queue_states()).await, []);
     assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -323,7 +329,7 @@ async fn a_client_that_is_told_passes_it_on() {
     let (mut of_client, mut of_service) = (sampler.queue_states(), service.queue_states());
     sampler.on_queue_state_change(QueueState::PausedCapacity);
     for states in [&mut of_client, &mut of_service] {
-        let told = states.next().await.unwrap();
+        let told = states.next().now_or_never().flatten().unwrap();
         assert_eq!(
             (told.state, &*told.client_id),
             (QueueState::PausedCapacity, sampler.sampling_session_id())
