@@ -99,6 +99,8 @@ pub use tinkex_http::{
 pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
+#[cfg(feature = "prometheus")]
+pub use tinkex_observer::prometheus;
 pub use tinkex_observer::{LogPolicy, LogWording, QUEUE_STATES_CAPACITY, QueueLog, QueueStates};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,

@@ -77,7 +77,13 @@ const RULES: &[Rule] = &[
     Rule { package: "tinkex-types", scope: &["--all-features"], banned: &[HTTP, TLS] },
     Rule { package: "tinkex-types", scope: &["-e", "normal"], banned: &[&["tokio", "mio", "socket2"]] },
     Rule { package: "tinkex-future", scope: &["--all-features"], banned: &[HTTP, TLS] },
-    Rule { package: "tinkex-observer", scope: &["--all-features"], banned: &[HTTP, TLS] },
+    Rule { package: "tinkex-observer", scope: &["--features", "prometheus"], banned: &[HTTP, TLS] },
+    // Its listener is an HTTP server, without TLS and without a client.
+    Rule {
+        package: "tinkex-observer",
+        scope: &["--all-features"],
+        banned: &[&["reqwest", "ureq", "axum"], TLS],
+    },
     // Everything above them: nothing unasked.
     Rule {
         package: "tinkex-http",
