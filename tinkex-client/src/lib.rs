@@ -129,6 +129,8 @@ mod guides {
     struct Checkpoints;
     #[doc = include_str!("../../docs/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/dashboard.md")]
+    struct Dashboard;
     #[doc = include_str!("../../docs/observability.md")]
     struct Observability;
 }

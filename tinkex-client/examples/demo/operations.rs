@@ -1,5 +1,5 @@
 //! The third act, with `--metrics` only: a steady load that meets three troubles, one after the other, each with a shape
-//! of its own in the metrics.
+//! of its own in the metrics. `docs/dashboard.md` reads them.
 
 use std::time::{Duration, Instant};
 

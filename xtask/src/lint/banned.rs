@@ -105,6 +105,8 @@ const RULES: &[Rule] = &[
     Rule { package: "tinkex-bench", scope: &["-e", "normal"], banned: &[TLS] },
     // It speaks HTTP/2 as a server; TLS only where its feature asks for it.
     Rule { package: "tinkex-testkit", scope: &["-e", "normal"], banned: &[&["reqwest"], TLS] },
+    // It talks to a local Prometheus.
+    Rule { package: "tinkex-dashboard", scope: &["-e", "normal"], banned: &[TLS] },
     // The task runner stays light.
     Rule {
         package: "xtask",
