@@ -101,6 +101,8 @@ pub use tinkex_http::{
 pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
+#[cfg(feature = "prometheus")]
+pub use tinkex_observer::prometheus;
 pub use tinkex_observer::{LogPolicy, LogWording, QUEUE_STATES_CAPACITY, QueueLog, QueueStates};
 pub use tinkex_types::{
     AdamParams, AudioChunk, ByteTokenizer, CheckpointKind, Chunk, CispoConfig, ClientConfig, ClientKind,
@@ -129,6 +131,8 @@ mod guides {
     struct Checkpoints;
     #[doc = include_str!("../../docs/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/dashboard.md")]
+    struct Dashboard;
     #[doc = include_str!("../../docs/observability.md")]
     struct Observability;
     #[doc = include_str!("../../docs/traces.md")]

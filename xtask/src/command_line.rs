@@ -20,6 +20,7 @@ const COMMANDS: &[[&str; 2]] = &[
         "in release mode, beside a bare HTTP loop and the official Python SDK; PART is sampling, inflight, metrics, wire or \
          instructions; without one all of them, written to docs/benchmarks; ARGS are --quick, --full, --rounds N, ..",
     ],
+    ["dashboard", "run the demo with a real Prometheus beside it, and draw docs/dashboard.svg over the run"],
     ["ci", "lint, test, demo and conformance, in this order, with timings"],
     ["help", "this table"],
 ];
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Conformance,
     /// Run a part of the benchmarks, or all of them, with these arguments.
     Bench(Option<&'static str>, Vec<String>),
+    /// Draw the dashboard over a run of the demo.
+    Dashboard,
     /// Run what the continuous integration runs.
     Ci,
 }
@@ -123,8 +126,9 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
                 _ => Ok(Command::Bench(part, after_separator(rest))),
             }
         }
+        "dashboard" if rest.is_empty() => Ok(Command::Dashboard),
         "ci" if rest.is_empty() => Ok(Command::Ci),
-        "lint" | "conformance" | "ci" => Err(unexpected(name, &rest)),
+        "lint" | "conformance" | "dashboard" | "ci" => Err(unexpected(name, &rest)),
         _ => Err(format!("unknown command '{name}'; `cargo xtask help` lists the commands")),
     }
 }

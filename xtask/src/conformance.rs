@@ -5,7 +5,7 @@
 //! `xtask/conformance/conformance.py` against it: sessions, sampling and training. The script also runs our own client's
 //! example `training_reference` and compares what both clients train to. The server never outlives the command.
 
-mod program;
+pub(crate) mod program;
 pub(crate) mod python;
 mod server;
 

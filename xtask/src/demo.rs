@@ -15,6 +15,9 @@ pub(crate) fn run(workspace: &Workspace, extra: &[String]) -> Result<(), String>
         // The embedded server speaks plain HTTP: leave the TLS stack out of a first build.
         command.args(["--no-default-features", "--features", CLIENT_FEATURES]);
     }
+    if extra.iter().any(|word| word == "--metrics" || word.starts_with("--metrics=")) {
+        command.args(["--features", "prometheus-listener"]);
+    }
     command.arg("--").args(extra);
     // The program has said what went wrong; the long command line would bury it.
     process::run(&mut command)

@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod command_line;
 mod conformance;
+mod dashboard;
 mod demo;
 mod lint;
 mod process;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             Command::Proto { check } => proto::run(&workspace, check),
             Command::Conformance => conformance::run(&workspace),
             Command::Bench(part, extra) => bench::run(&workspace, part, &extra),
+            Command::Dashboard => dashboard::run(&workspace),
             Command::Ci => ci::run(&workspace),
         }
     });

@@ -15,9 +15,9 @@ use crate::workspace::Workspace;
 use crate::{process, table};
 
 /// The features of a workspace-wide test run: the ready-made transport without TLS, the `tower` adapter,
-/// compression, the Prometheus helper, the benchmarks' program.
+/// compression, the Prometheus helper with its listener, the benchmarks' program.
 const WORKSPACE_FEATURES: &str = "tinkex-http/reqwest,tinkex-http/tower,tinkex-http/zstd,tinkex-client/reqwest,\
-                                  tinkex-client/tower,tinkex-client/zstd,tinkex-observer/prometheus,\
+                                  tinkex-client/tower,tinkex-client/zstd,tinkex-observer/prometheus-listener,\
                                   tinkex-bench/reqwest";
 /// The same for a run of `tinkex-client` alone.
 pub(crate) const CLIENT_FEATURES: &str = "reqwest,tower,zstd";

@@ -1,11 +1,13 @@
 //! A tour in two acts. Sampling: one sample, then fifty at once through a rate limit and a capacity pause. Training: a
-//! model learns a text, and is sampled before and after.
+//! model learns a text, and is sampled before and after. `--metrics ADDRESS` adds a third: operations, a minute of
+//! steady load with three troubles for a dashboard to show.
 //!
 //! `cargo xtask demo` runs it against an embedded server. `--url URL` with `TINKER_API_KEY` runs the same program
 //! against a real one; `--model NAME` picks the base model.
 
 #![allow(clippy::print_stdout, reason = "this program talks to a person")]
 
+mod operations;
 mod report;
 mod sampling;
 #[path = "../sft/training.rs"]
@@ -29,9 +31,9 @@ const IN_FLIGHT: usize = 16;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let report = Report::install();
+    let (report, recorder) = Report::new();
     let embedded = Embedded::new();
-    terminal::run("cargo xtask demo", &embedded.server, async |connection, screen| {
+    terminal::run_measured("cargo xtask demo --", &embedded.server, recorder, async |connection, screen| {
         tour(connection, screen, &embedded, &report).await
     })
     .await
@@ -61,8 +63,16 @@ async fn tour(
     sampling::fan_out(&service, &sampler, tokenizer, screen, report).await?;
     screen.line(&format!("{}\n", report.table()));
 
-    embedded.calm_down();
+    embedded.calm_down(connection.is_measured());
     training::act(&service, connection, screen).await?;
+    if connection.is_measured() {
+        match connection.is_embedded() {
+            true => operations::act(&service, connection, embedded, screen).await?,
+            false => {
+                screen.line("\nTroubles on demand are for the embedded server; so there is no third act.")
+            }
+        }
+    }
     let left = service.inflight();
     if !left.is_empty() {
         screen.line(&left.to_string());

@@ -12,6 +12,7 @@ pub(crate) struct Connection {
     /// The tokenizer of the base model; one token per byte where there is no other.
     pub(crate) tokenizer: Box<dyn Tokenizer>,
     learning_rate: Option<f64>,
+    measured: bool,
     url: Option<String>,
     socket: Option<SocketServer>,
 }
@@ -22,7 +23,7 @@ impl Connection {
         embedded: &FakeServer,
         screen: &Screen,
     ) -> Result<Self, Failure> {
-        let Arguments { url, model, learning_rate, .. } = arguments;
+        let Arguments { url, model, learning_rate, metrics, .. } = arguments;
         let socket = match &url {
             None => Some(embedded.listen().await?),
             Some(_) => None,
@@ -36,12 +37,17 @@ impl Connection {
         }
         let tokenizer: Box<dyn Tokenizer> =
             if socket.is_some() { Box::new(ByteTokenizer) } else { tokenizer_of(&model, screen)? };
-        Ok(Self { model, tokenizer, learning_rate, url, socket })
+        Ok(Self { model, tokenizer, learning_rate, measured: metrics.is_some(), url, socket })
     }
 
     /// Whether the server is the embedded one.
     pub(crate) fn is_embedded(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// Whether somebody may be watching the metrics.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.measured
     }
 
     /// The learning rate that was asked for, or else the example's own, which depends on

@@ -5,17 +5,23 @@
 mod arguments;
 mod connection;
 mod curve;
+mod metrics;
 mod screen;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tinkex_testkit::FakeServer;
 
+use ::metrics::{NoopRecorder, Recorder};
 use arguments::Arguments;
 pub(crate) use connection::Connection;
 pub(crate) use curve::curve;
 pub(crate) use screen::Screen;
+
+/// How long the metrics are served after the end.
+const LAST_SCRAPE: Duration = Duration::from_secs(2);
 
 /// How an example fails: with any error that can say what went wrong.
 pub(crate) type Failure = Box<dyn Error>;
@@ -24,9 +30,20 @@ pub(crate) type Failure = Box<dyn Error>;
 /// a person starts the example.
 ///
 /// The exit code is 0 where the example succeeds, 1 where it fails, and 2 where it was called wrongly.
+#[allow(dead_code, reason = "the demo calls the other one")]
 pub(crate) async fn run(
     call: &str,
     embedded: &FakeServer,
+    example: impl AsyncFnOnce(&Connection, &Screen) -> Result<(), Failure>,
+) -> ExitCode {
+    run_measured(call, embedded, NoopRecorder, example).await
+}
+
+/// As [`run`], for an example that has a recorder of metrics of its own: it sees what `--metrics` shows.
+pub(crate) async fn run_measured(
+    call: &str,
+    embedded: &FakeServer,
+    recorder: impl Recorder + Send + Sync + 'static,
     example: impl AsyncFnOnce(&Connection, &Screen) -> Result<(), Failure>,
 ) -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -41,10 +58,17 @@ pub(crate) async fn run(
         }
     };
     let screen = Screen::install();
-    let outcome = match Connection::open(arguments, embedded, &screen).await {
-        Ok(connection) => Box::pin(example(&connection, &screen)).await,
-        Err(failure) => Err(failure),
-    };
+    let outcome: Result<(), Failure> = async {
+        let _served = metrics::install(recorder, arguments.metrics, &screen)?;
+        let connection = Connection::open(arguments, embedded, &screen).await?;
+        Box::pin(example(&connection, &screen)).await?;
+        if connection.is_measured() {
+            screen.line("\nStaying for a last scrape.");
+            tokio::time::sleep(LAST_SCRAPE).await;
+        }
+        Ok(())
+    }
+    .await;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

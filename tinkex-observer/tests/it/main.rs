@@ -11,6 +11,8 @@ mod manifest;
 mod metrics;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+#[cfg(feature = "prometheus-listener")]
+mod prometheus_listener;
 mod subscribers;
 mod vectors;
 mod wording;

@@ -10,8 +10,15 @@ fn the_dependencies_are_these() {
         .filter_map(|line| line.split(['.', ' ', '=']).next())
         .filter(|n| !n.is_empty())
         .collect();
-    let expected =
-        ["tinkex-types", "futures-core", "metrics", "metrics-exporter-prometheus", "tokio", "tracing"];
+    let expected = [
+        "tinkex-metrics",
+        "tinkex-types",
+        "futures-core",
+        "metrics",
+        "metrics-exporter-prometheus",
+        "tokio",
+        "tracing",
+    ];
     assert_eq!(names, expected);
     assert!(section.contains("tokio = { workspace = true, features = [\"time\"] }"));
     assert!(section.contains("metrics-exporter-prometheus = { workspace = true, optional = true }"));

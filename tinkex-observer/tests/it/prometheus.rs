@@ -37,4 +37,9 @@ fn installing_twice_is_an_error() {
     assert!(matches!(prometheus::install(), Err(BuildError::FailedToSetGlobalRecorder(_))));
     metrics::counter!("tinkex_installed_total").increment(2);
     assert!(handle.render().contains("tinkex_installed_total 2"));
+    #[cfg(feature = "prometheus-listener")]
+    {
+        let refused = prometheus::install_with_listener(([127, 0, 0, 1], 0).into()).unwrap_err();
+        assert!(matches!(refused, prometheus::ListenError::RecorderInstalled), "{refused:?}");
+    }
 }

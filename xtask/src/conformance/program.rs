@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// # Errors
 ///
 /// When it does not build; cargo has then said why on standard error.
-pub(super) fn build(workspace: &Workspace, selection: &[&str]) -> Result<String, String> {
+pub(crate) fn build(workspace: &Workspace, selection: &[&str]) -> Result<String, String> {
     let mut arguments = vec!["build", "--locked", "--message-format=json-render-diagnostics"];
     arguments.extend(selection);
     let mut cargo = workspace.cargo(&arguments);

@@ -77,7 +77,13 @@ const RULES: &[Rule] = &[
     Rule { package: "tinkex-types", scope: &["--all-features"], banned: &[HTTP, TLS] },
     Rule { package: "tinkex-types", scope: &["-e", "normal"], banned: &[&["tokio", "mio", "socket2"]] },
     Rule { package: "tinkex-future", scope: &["--all-features"], banned: &[HTTP, TLS] },
-    Rule { package: "tinkex-observer", scope: &["--all-features"], banned: &[HTTP, TLS] },
+    Rule { package: "tinkex-observer", scope: &["--features", "prometheus"], banned: &[HTTP, TLS] },
+    // Its listener is an HTTP server, without TLS and without a client.
+    Rule {
+        package: "tinkex-observer",
+        scope: &["--all-features"],
+        banned: &[&["reqwest", "ureq", "axum"], TLS],
+    },
     // Everything above them: nothing unasked.
     Rule {
         package: "tinkex-http",
@@ -99,6 +105,8 @@ const RULES: &[Rule] = &[
     Rule { package: "tinkex-bench", scope: &["-e", "normal"], banned: &[TLS] },
     // It speaks HTTP/2 as a server; TLS only where its feature asks for it.
     Rule { package: "tinkex-testkit", scope: &["-e", "normal"], banned: &[&["reqwest"], TLS] },
+    // It talks to a local Prometheus.
+    Rule { package: "tinkex-dashboard", scope: &["-e", "normal"], banned: &[TLS] },
     // The task runner stays light.
     Rule {
         package: "xtask",

@@ -20,6 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "tinkex-bench",
         &["tinkex-types", "tinkex-metrics", "tinkex-observer", "tinkex-testkit", "tinkex-client"],
     ),
+    // Looks at metrics from outside, as Prometheus does.
+    ("tinkex-dashboard", &[]),
     ("xtask", &[]),
 ];
 
