@@ -45,9 +45,10 @@ impl Export {
         tracing_subscriber::registry().with(layer.with_filter(wanted))
     }
 
-    /// Sends what is left. Blocks.
+    /// Sends what is left, and says whether the collector took it. Blocks.
     pub(crate) fn finish(self) -> Result<(), OTelSdkError> {
-        self.0.shutdown()
+        // The shutdown alone says nothing of the export.
+        self.0.force_flush().and(self.0.shutdown())
     }
 }
 

@@ -137,3 +137,21 @@ async fn the_example_is_exported_and_propagated() {
     assert_eq!(told, exported);
     assert!(collected.below(run).iter().all(|span| span.trace_id == run.trace_id));
 }
+
+/// A collector that is not there is told of at the end, and is nothing to the work.
+#[tokio::test]
+async fn a_missing_collector_hurts_only_the_export() {
+    let collector = FakeServer::with(NoBehaviour);
+    collector.script("v1/traces", [Step::status(400)]).then_repeat_last();
+    let socket = collector.listen().await.unwrap();
+    let embedded = work::Embedded::new();
+    let export = export::Export::to(&socket.url()).unwrap();
+    {
+        let _guard = tracing::subscriber::set_default(export.subscriber());
+        let builder = harness::builder(&embedded.server).trace_context(export::propagate);
+        let service = builder.build().await.unwrap();
+        assert!(work::run(&service, MODEL, &ByteTokenizer, None).await.unwrap().is_none());
+    }
+    tokio::task::spawn_blocking(|| export.finish()).await.unwrap().unwrap_err();
+    assert!(collector.count("v1/traces") >= 1);
+}
