@@ -120,8 +120,12 @@ impl TrainingClient {
         // Ends by itself, within the limits of an ordinary call.
         runtime.spawn(async move {
             let method = "TrainingClient.get_info";
+            let info = endpoints::get_info(&trainer.holder.http, &trainer.model_id, method).await;
+            if let Err(error) = &info {
+                trainer.holder.telemetry().operation_failed(method, error);
+            }
             // Nobody listens where the handle was dropped.
-            let _ = sender.send(endpoints::get_info(&trainer.holder.http, &trainer.model_id, method).await);
+            let _ = sender.send(info);
         });
         TrainingHandle::new(receiver, None)
     }
