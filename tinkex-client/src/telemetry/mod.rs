@@ -17,6 +17,7 @@
 //! * SESSION_END is sent once, by `close`; the reference SDK adds one to every failed operation, and waits there.
 //! * Polls that only say "not yet" (408, or no answer in time) are no failures, and no events.
 //! * A call that failed is one `execute_with_retries.exception` with the number of its attempts, not one for each.
+//! * The polls of a session poller are told by the samples that fail with them.
 //! * No request header is sent. The reference SDK sends all of them with fatal polls, the API key included.
 //! * Failures before there is a session, and those of [`RestClient`](crate::RestClient), which needs none, go untold.
 //!

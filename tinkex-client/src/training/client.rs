@@ -125,6 +125,7 @@ impl TrainingClient {
             let info = endpoints::get_info(&trainer.holder.http, &trainer.model_id, method).await;
             if let Err(error) = &info {
                 span.failed(error);
+                trainer.holder.telemetry().operation_failed(method, error);
             }
             // Nobody listens where the handle was dropped.
             let _ = sender.send(info);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tinkex_client::{SamplingClient, ServiceClient};
+use tinkex_client::{SamplingClient, ServiceClient, ServiceClientBuilder};
 use tinkex_http::{Body, Transport, TransportError};
 use tokio::runtime::Runtime;
 
@@ -62,6 +62,13 @@ impl Transport for Canned {
 }
 
 fn sampler(server: &Canned) -> (Runtime, ServiceClient, SamplingClient) {
+    sampler_of(server, |builder| builder)
+}
+
+fn sampler_of(
+    server: &Canned,
+    with: impl FnOnce(ServiceClientBuilder) -> ServiceClientBuilder,
+) -> (Runtime, ServiceClient, SamplingClient) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let (service, sampler) = runtime.block_on(async {
@@ -69,7 +76,7 @@ fn sampler(server: &Canned) -> (Runtime, ServiceClient, SamplingClient) {
             .api_key("tml-footprint")
             .base_url("http://canned")
             .transport(server.clone());
-        let service = service.build().await.unwrap();
+        let service = with(service).build().await.unwrap();
         let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
         (service, sampler)
     });
@@ -116,4 +123,22 @@ fn a_sample_allocates_little() {
     run();
     let each = allocation_counter::measure(run).count_total / SAMPLES as u64;
     assert!((20..=LIMIT).contains(&each), "{each} allocations");
+}
+
+/// PROTOCOL 20: telemetry, which tells of failures, costs a sample that goes well nothing.
+#[test]
+fn telemetry_allocates_nothing_for_a_sample() {
+    let count = |with: fn(ServiceClientBuilder) -> ServiceClientBuilder| {
+        let (runtime, _service, sampler) = sampler_of(&Canned::new(false, false), with);
+        let run = || {
+            runtime.block_on(async {
+                let samples = (0..SAMPLES).map(|_| sampler.sample(harness::request(&[1])));
+                assert!(join_all(samples).await.iter().all(Result::is_ok));
+            });
+        };
+        run();
+        allocation_counter::measure(run).count_total
+    };
+    let (on, off) = (count(|builder| builder), count(ServiceClientBuilder::without_telemetry));
+    assert!(on.abs_diff(off) < SAMPLES as u64 / 4, "{on} allocations with it, {off} without");
 }

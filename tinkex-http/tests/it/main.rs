@@ -18,6 +18,7 @@ mod gate;
 mod golden;
 #[cfg(feature = "reqwest")]
 mod http2;
+mod metrics;
 mod pipeline;
 mod redirects;
 mod replay;

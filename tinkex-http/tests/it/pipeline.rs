@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde_json::json;
 use tinkex_http::{
     ApiRequest, BackoffGate, Delivery, HttpErrorKind, RetryPolicy, TransportError, TransportErrorKind,
 };
-use tinkex_testkit::{Gate, Step};
+use tinkex_testkit::Step;
 use tinkex_types::ErrorCategory;
 use tokio::time::Instant;
 use tracing::Level;
@@ -558,64 +557,4 @@ async fn errors_read_well() {
     assert_eq!(long, format!("op: HTTP 400: {}… {once}", "ä".repeat(500)));
     assert_eq!(shown(Step::refuse()).await, format!("op: the fake server refused the connection {once}"));
     assert_eq!(shown(Step::hang()).await, "op: no complete response within 60 s (after 1 attempt in 60.0 s)");
-}
-
-/// One call, one observation of its duration, under the outcome it had; one of each attempt; one count per retry. What
-/// is on the wire is counted while it is.
-#[tokio::test(start_paused = true)]
-async fn metrics_count_each_call_once() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
-    let _guard = metrics::set_default_local_recorder(&recorder);
-    let held = Gate::new();
-    let last = ok().gate(&held);
-    let (_, client) =
-        scripted([Step::status(503), ok(), Step::status(410), Step::reset(), Step::hang(), last]);
-    client.send(&post()).await.unwrap();
-    client.send(&post().any_status()).await.unwrap();
-    client.send(&post().policy(RetryPolicy::none())).await.unwrap_err();
-    client.send(&post().deadline(Some(secs(1)))).await.unwrap_err();
-    let request = post();
-    let mut on_the_wire = Box::pin(client.send(&request));
-    assert!(futures_util::poll!(on_the_wire.as_mut()).is_pending());
-    let mut seen: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
-            let count = match value {
-                DebugValue::Counter(n) => n,
-                DebugValue::Histogram(values) => values.len() as u64,
-                DebugValue::Gauge(value) => value.into_inner() as u64,
-            };
-            (key.key().name().to_owned(), labels.join(" "), count)
-        })
-        .collect();
-    seen.sort();
-    let duration = "tinkex_http_request_duration_seconds";
-    let attempt = "tinkex_http_attempt_duration_seconds";
-    let expected = [
-        (attempt, "op 2xx", 1),
-        (attempt, "op 410", 1),
-        (attempt, "op 5xx", 1),
-        (attempt, "op interrupted", 1),
-        (attempt, "op timeout", 1),
-        ("tinkex_http_received_bytes_total", "op", 61),
-        (duration, "op ok", 1),
-        (duration, "op status", 1),
-        (duration, "op transport", 2),
-        ("tinkex_http_requests_in_flight", "op", 1),
-        ("tinkex_http_retries_total", "op server", 1),
-        ("tinkex_http_sent_bytes_total", "op", 6 * 7),
-    ];
-    assert_eq!(seen, expected.map(|(name, labels, n)| (name.to_owned(), labels.to_owned(), n)));
-    drop(on_the_wire);
-    let left = snapshotter.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| match value {
-        DebugValue::Gauge(moved) if key.key().name() == "tinkex_http_requests_in_flight" => {
-            Some(moved.into_inner())
-        }
-        _ => None,
-    });
-    assert_eq!(left, Some(-1.0), "a call that was dropped is not on the wire");
 }

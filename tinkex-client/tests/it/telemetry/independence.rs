@@ -26,15 +26,17 @@ async fn session(telemetry: Option<Step>) -> Vec<(String, Duration)> {
     let service = builder.build().await.unwrap();
     let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
     let trainer = service.lora_training_client(MODEL).rank(4).create().await.unwrap();
-    server
-        .script(
-            "asample",
-            [Step::status(500).repeat(5), Step::refuse().repeat(5), Step::status(422).repeat(3)],
-        )
-        .then_behave();
-    server
-        .script("retrieve_future", [Step::status(500).repeat(5), Step::status(404).repeat(3)])
-        .then_behave();
+    // In every round, so that retries of telemetry come between those of samples.
+    let each_round = |steps: &[Step]| (0..5).flat_map(|_| steps.to_vec()).collect::<Vec<_>>();
+    let submissions = [
+        Step::status(500).repeat(5),
+        Step::refuse().repeat(5),
+        Step::status(422).repeat(2),
+        Step::behave().repeat(18),
+    ];
+    server.script("asample", each_round(&submissions)).then_behave();
+    let polls = [Step::status(500).repeat(5), Step::status(404).repeat(2), Step::behave().repeat(16)];
+    server.script("retrieve_future", each_round(&polls)).then_behave();
     let mut ended = Vec::new();
     for round in 0..5 {
         let samples = (0..20).map(|n| {

@@ -224,14 +224,16 @@ async fn clients_and_arguments() {
     trainer.save_state(SaveState::new("")).await.unwrap_err();
     trainer.optim_step(AdamParams::new(f64::NAN)).await.unwrap_err();
     service.sampling_client().base_model("").create().await.unwrap_err();
+    server.script("get_info", refusal()).then_behave();
+    trainer.get_info().await.unwrap_err();
     let events = reported(&server, service).await;
     let call = "InternalClientHolder.execute_with_retries.exception";
     let user = "user_error";
-    assert_eq!(names(&events), [call, user, call, user, call, user, user, user, user, user]);
+    assert_eq!(names(&events), [call, user, call, user, call, user, user, user, user, user, call, user]);
     let funcs: Vec<_> =
         events.iter().filter(|e| name(e) == call).map(|e| e["event_data"]["func"].clone()).collect();
-    assert_eq!(funcs, ["create_sampling_session", "create_model", "load_weights"]);
-    assert_data(events.last().unwrap(), "WARNING", json!({ "error_type": "InvalidInput" }));
+    assert_eq!(funcs, ["create_sampling_session", "create_model", "load_weights", "get_info"]);
+    assert_data(&events[9], "WARNING", json!({ "error_type": "InvalidInput" }));
 }
 
 /// A training operation whose handle was dropped reports its failure; of a custom loss only that it failed, since its
