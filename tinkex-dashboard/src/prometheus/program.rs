@@ -35,7 +35,7 @@ impl Program {
 ///
 /// What it complains about.
 pub fn check_exposition(promtool: &Program, exposition: &str) -> Result<(), Failure> {
-    check(promtool, "metrics", exposition)
+    check(promtool, "metrics", &[], exposition)
 }
 
 /// Lets `promtool check rules` judge a file of alerts.
@@ -43,19 +43,20 @@ pub fn check_exposition(promtool: &Program, exposition: &str) -> Result<(), Fail
 /// # Errors
 ///
 /// What it complains about.
-pub fn check_rules(promtool: &Program, rules: &str) -> Result<(), Failure> {
-    check(promtool, "rules", rules)
+pub fn check_rules(promtool: &Program, rules: &Path) -> Result<(), Failure> {
+    check(promtool, "rules", &[rules], "")
 }
 
-fn check(promtool: &Program, what: &str, text: &str) -> Result<(), Failure> {
+fn check(promtool: &Program, what: &str, files: &[&Path], input: &str) -> Result<(), Failure> {
     let mut child = Command::new(promtool.path())
         .args(["check", what])
+        .args(files)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(text.as_bytes())?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(input.as_bytes())?;
     }
     let output = child.wait_with_output()?;
     if output.status.success() {

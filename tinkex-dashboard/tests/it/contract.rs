@@ -8,7 +8,7 @@ use tinkex_metrics::{Description, Kind, Values, contract};
 
 use crate::expression::{Matcher, groupings, selectors};
 
-pub(crate) const ALERTS: &str = include_str!("../../../dashboards/alerts.yml");
+const ALERTS: &str = include_str!("../../../dashboards/alerts.yml");
 
 /// Labels that Prometheus puts on every series.
 const OF_THE_TARGET: [&str; 2] = ["instance", "job"];

@@ -11,6 +11,7 @@ use tinkex_metrics::DURATION_BUCKETS;
 use crate::load::{self, Account, Phase};
 use crate::{contract, installed};
 
+const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dashboards/alerts.yml");
 /// How long Prometheus may take to see what is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,7 +30,7 @@ fn a_real_prometheus_reads_the_metrics_and_tells_the_troubles_apart() {
 
     let account = runtime.block_on(load::run());
     check_exposition(&promtool, &listening.handle().render()).unwrap();
-    check_rules(&promtool, contract::ALERTS).unwrap();
+    check_rules(&promtool, ALERTS.as_ref()).unwrap();
     let end = all_is_scraped(api, &account);
     values_are_right(api, &account, end);
     the_rate_limit_shows(api, &account);
