@@ -73,11 +73,12 @@ impl SampleGate {
         let limits = &*self.dispatch;
         loop {
             limits.gate.ready().await;
-            let slot = slot_of(&limits.slots).await;
+            let slot = slot_of(&limits.slots, "slots").await;
+            let in_use = contract::DISPATCH_SLOTS_IN_USE.raise([], 1.0);
             // Whether the server has throttled is asked after the wait for the slot, not before it.
             let throttled = limits.gate.throttled_within(RECENTLY);
             let throttled_slot = match throttled {
-                true => Some(slot_of(&limits.throttled_slots).await),
+                true => Some(slot_of(&limits.throttled_slots, "throttled_slots").await),
                 false => None,
             };
             let weight = if throttled { self.bytes.saturating_mul(THROTTLED_WEIGHT) } else { self.bytes };
@@ -87,8 +88,7 @@ impl SampleGate {
             };
             // A window that began during the waits is respected too.
             if !limits.gate.in_backoff() {
-                let in_use = contract::DISPATCH_SLOTS_IN_USE.raise([], 1.0);
-                let bytes_in_use = contract::DISPATCH_BYTES_IN_USE.raise([], weight as f64);
+                let bytes_in_use = contract::DISPATCH_IN_USE_BYTES.raise([], weight as f64);
                 return AttemptPermit::holding((slot, throttled_slot, bytes, in_use, bytes_in_use));
             }
         }
@@ -96,19 +96,19 @@ impl SampleGate {
 }
 
 /// A slot; none where the semaphore is closed, which it never is.
-async fn slot_of(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+async fn slot_of(slots: &Arc<Semaphore>, limit: &'static str) -> Option<OwnedSemaphorePermit> {
     match Arc::clone(slots).try_acquire_owned() {
         Ok(slot) => Some(slot),
-        Err(_) => timed("slots", Arc::clone(slots).acquire_owned()).await.ok(),
+        Err(_) => timed(limit, Arc::clone(slots).acquire_owned()).await.ok(),
     }
 }
 
 /// Waits for a permit, and records for how long.
 async fn timed<T>(limit: &'static str, permit: impl Future<Output = T>) -> T {
     let begun = Instant::now();
-    let permit = permit.await;
-    contract::DISPATCH_WAIT.record([limit], Instant::now().saturating_duration_since(begun));
-    permit
+    let _waiting =
+        contract::DISPATCH_WAIT.timer([limit], move || Instant::now().saturating_duration_since(begun));
+    permit.await
 }
 
 impl AttemptGate for SampleGate {

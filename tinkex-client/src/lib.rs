@@ -70,6 +70,7 @@ mod service;
 mod session;
 mod submission_gate;
 mod telemetry;
+mod token_count;
 mod training;
 
 pub use credentials::{CredentialStore, CredentialStoreError, KeyDetails, StoredKey};
@@ -101,6 +102,7 @@ pub use tinkex_http::{
 pub use tinkex_http::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};
 #[cfg(feature = "tower")]
 pub use tinkex_http::{TowerTransport, TransportService};
+pub use tinkex_metrics::{DURATION_BUCKETS, describe as describe_metrics};
 #[cfg(feature = "prometheus")]
 pub use tinkex_observer::prometheus;
 pub use tinkex_observer::{LogPolicy, LogWording, QUEUE_STATES_CAPACITY, QueueLog, QueueStates};

@@ -86,6 +86,7 @@ async fn beat(session_id: Arc<str>, http: HttpClient) {
                 last_success = Instant::now();
             }
             Err(error) if error.status() == Some(410) => {
+                contract::HEARTBEATS.increment(["gone"]);
                 tracing::info!(%session_id, "the session is over; its heartbeat ends");
                 return;
             }

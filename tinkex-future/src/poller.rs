@@ -375,9 +375,9 @@ impl<R: Retrieve> Poller<R> {
             return Some(Some(permit));
         }
         let begun = Instant::now();
-        let permit = within(deadline, Box::pin(budget.acquire(bytes))).await;
-        contract::PAYLOAD_WAIT.record([], Instant::now().saturating_duration_since(begun));
-        permit.map(Some)
+        let _waiting =
+            contract::PAYLOAD_WAIT.timer([], move || Instant::now().saturating_duration_since(begun));
+        within(deadline, Box::pin(budget.acquire(bytes))).await.map(Some)
     }
 
     fn state(&self, promise: &PromiseRef, now: Instant) -> PollState {

@@ -16,7 +16,7 @@ pub(crate) struct AttemptMetrics {
 impl AttemptMetrics {
     pub(crate) fn begin(operation: &'static str, sent_bytes: usize) -> Self {
         contract::HTTP_SENT_BYTES.add([operation], sent_bytes as u64);
-        let in_flight = contract::HTTP_REQUESTS_IN_FLIGHT.raise([operation], 1.0);
+        let in_flight = contract::HTTP_ATTEMPTS_IN_FLIGHT.raise([operation], 1.0);
         Self { operation, begun: Instant::now(), _in_flight: in_flight }
     }
 

@@ -261,5 +261,5 @@ impl<'a> Call<'a> {
 }
 
 fn record(operation: &'static str, outcome: &'static str, elapsed: Duration) {
-    contract::HTTP_REQUEST_DURATION.record([operation, outcome], elapsed);
+    contract::HTTP_CALL_DURATION.record([operation, outcome], elapsed);
 }

@@ -135,13 +135,15 @@ pub struct BackoffGate {
     until: AtomicU64,
     /// Nanoseconds over which waiters leave after the window.
     spread: AtomicU64,
+    /// Whose gate it is, for the metrics.
+    label: &'static str,
 }
 
 static GATES: LazyLock<Mutex<HashMap<GateKey, Arc<BackoffGate>>>> = LazyLock::new(Mutex::default);
 
 impl Default for BackoffGate {
     fn default() -> Self {
-        Self { origin: Instant::now(), until: AtomicU64::new(0), spread: AtomicU64::new(0) }
+        Self::labelled("own")
     }
 }
 
@@ -152,7 +154,12 @@ impl BackoffGate {
     /// The penalty for a 429 without a hint (PROTOCOL 15.4, small request).
     const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
 
-    /// The process-wide gate for a key. Gates that nobody holds and whose window is over are forgotten; a running
+    /// A gate of its own, under this label in the metrics (`docs/metrics.md`, label `gate`).
+    pub fn labelled(label: &'static str) -> Self {
+        Self { origin: Instant::now(), until: AtomicU64::new(0), spread: AtomicU64::new(0), label }
+    }
+
+    /// The process-wide gate for a key, `shared` in the metrics. Gates that nobody holds and whose window is over are forgotten; a running
     /// window is kept, so a new client cannot escape it.
     pub fn for_key(key: &GateKey) -> Arc<Self> {
         let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +167,7 @@ impl BackoffGate {
             return Arc::clone(gate);
         }
         gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.in_backoff());
-        let gate = Arc::new(Self::default());
+        let gate = Arc::new(Self::labelled("shared"));
         gates.insert(key.clone(), Arc::clone(&gate));
         gate
     }
@@ -178,7 +185,8 @@ impl BackoffGate {
         if before < end {
             self.spread.store(nanoseconds((penalty / 4).min(Self::LONGEST_SPREAD)), Ordering::Release);
             let closed_anyway = before.max(nanoseconds(now));
-            contract::BACKOFF_WINDOW.record([], Duration::from_nanos(end.saturating_sub(closed_anyway)));
+            let longer = Duration::from_nanos(end.saturating_sub(closed_anyway));
+            contract::BACKOFF_WINDOW.record([self.label], longer);
         }
     }
 
@@ -205,19 +213,18 @@ impl BackoffGate {
 
     /// Waits until the gate is open; at once where it is. Waiters come out at random over a short time after the end.
     pub async fn ready(&self) {
-        let begun = Instant::now();
-        let mut waited = false;
+        let mut waiting = None;
         while let Some(until) = self.until() {
             if Instant::now() >= until {
                 break;
             }
-            waited = true;
+            waiting.get_or_insert_with(|| {
+                let begun = Instant::now();
+                contract::BACKOFF_WAIT
+                    .timer([self.label], move || Instant::now().saturating_duration_since(begun))
+            });
             let spread = Duration::from_nanos(self.spread.load(Ordering::Acquire));
             tokio::time::sleep_until(until + spread.mul_f64(fastrand::f64())).await;
-        }
-        if waited {
-            let waited = Instant::now().saturating_duration_since(begun);
-            contract::BACKOFF_WAIT.record([], waited);
         }
     }
 }

@@ -107,6 +107,34 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+impl<const N: usize> Histogram<N> {
+    /// Records what `elapsed` says when the timer is dropped, so that a wait that is given up is recorded too. The clock
+    /// is the caller's.
+    pub fn timer<E: Fn() -> Duration>(&'static self, values: [&'static str; N], elapsed: E) -> Timer<N, E> {
+        Timer { histogram: self, values, elapsed }
+    }
+}
+
+/// Records a duration when it is dropped.
+#[must_use = "the duration ends when this is dropped"]
+pub struct Timer<const N: usize, E: Fn() -> Duration> {
+    histogram: &'static Histogram<N>,
+    values: [&'static str; N],
+    elapsed: E,
+}
+
+impl<const N: usize, E: Fn() -> Duration> Drop for Timer<N, E> {
+    fn drop(&mut self) {
+        self.histogram.record(self.values, (self.elapsed)());
+    }
+}
+
+impl<const N: usize, E: Fn() -> Duration> fmt::Debug for Timer<N, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timer").field(&self.histogram).finish()
+    }
+}
+
 impl<const N: usize> Gauge<N> {
     pub(crate) fn measure(&self, values: [&'static str; N]) {
         drop(self.raise(values, 1.0));

@@ -3,13 +3,16 @@
 use tinkex_metrics::contract;
 use tinkex_types::{QueueStateChange, QueueStateObserver};
 
-/// Counts transitions; repeats of a state are not counted (S2-16, S2-17).
+/// Counts changes of the state (S2-16, S2-17). A repeat is not counted, also where its reason is another: a reason such as
+/// a place in a queue changes with every poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransitionMetrics;
 
 impl QueueStateObserver for TransitionMetrics {
     fn on_change(&self, change: &QueueStateChange) {
-        contract::QUEUE_STATE_TRANSITIONS.increment([change.client.label(), change.state.label()]);
+        if change.previous.as_ref() != Some(&change.state) {
+            contract::QUEUE_STATE_TRANSITIONS.increment([change.client.label(), change.state.label()]);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl Report {
             let label =
                 |name: &str| key.key().labels().find(|l| l.key() == name).map(|l| l.value().to_owned());
             match (key.key().name(), value) {
-                ("tinkex_http_request_duration_seconds", DebugValue::Histogram(calls)) => {
+                ("tinkex_http_call_duration_seconds", DebugValue::Histogram(calls)) => {
                     counts.calls += calls.len()
                 }
                 ("tinkex_http_retries_total", DebugValue::Counter(n)) => {

@@ -29,6 +29,7 @@ use crate::endpoints::on_behalf_of;
 use crate::inflight::{InflightEntry, Row};
 use crate::operation_span::OperationSpan;
 use crate::submission_gate::{SubmissionGate, Submitter, expected_seq_id};
+use crate::token_count::known_tokens;
 
 /// The label of samples in the metrics.
 const SAMPLE: &str = RequestType::Sample.as_str();
@@ -93,6 +94,7 @@ pub(crate) async fn run(
         Ok(Ok(_)) => "ok",
         Ok(Err(_)) => "failed",
         Err(GivenUp::Unwanted) => "abandoned",
+        Err(GivenUp::OutOfTime) => "deadline",
         Err(GivenUp::Stuck) => "stuck",
     });
     match outcome {
@@ -118,7 +120,7 @@ pub(crate) async fn run(
             // The caller is told now, whatever is still on the wire; where the handle was dropped nobody listens.
             let promise = row.request_id();
             let error = match reason {
-                GivenUp::Unwanted => {
+                GivenUp::Unwanted | GivenUp::OutOfTime => {
                     Error::deadline(options.deadline.unwrap_or_default(), promise.as_deref())
                 }
                 GivenUp::Stuck => {
@@ -146,8 +148,10 @@ pub(crate) async fn run(
 /// Why a sample is not carried to its end.
 #[derive(Clone, Copy)]
 enum GivenUp {
-    /// The handle was dropped, or the deadline passed.
+    /// The handle was dropped.
     Unwanted,
+    /// The deadline passed.
+    OutOfTime,
     /// Nothing has finished for too long.
     Stuck,
 }
@@ -174,7 +178,7 @@ async fn given_up(
     tokio::select! {
         biased;
         () = sender.closed() => GivenUp::Unwanted,
-        () = deadline => GivenUp::Unwanted,
+        () = deadline => GivenUp::OutOfTime,
         () = stuck => GivenUp::Stuck,
     }
 }
@@ -292,7 +296,7 @@ impl Sampler {
             }
         };
         gate.accepted();
-        contract::TOKENS.add([SAMPLE, "in"], request.prompt.token_count().unwrap_or_default() as u64);
+        contract::TOKENS.add([SAMPLE, "in"], known_tokens(&request.prompt));
         let accepted: Promise = response.json()?;
         let promise = PromiseRef::new(accepted.request_id.as_str(), RequestType::Sample)
             .with_create_roundtrip(Instant::now().saturating_duration_since(begun));

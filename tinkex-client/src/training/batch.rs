@@ -12,7 +12,7 @@ use std::ops::Range;
 use futures_util::future::join_all;
 use tinkex_future::PromiseRef;
 use tinkex_metrics::contract;
-use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, chunk_ranges};
+use tinkex_types::{ChunkLimits, Datum, InvalidInput, Loss, RequestType, chunk_ranges};
 
 use super::call::Call;
 use super::client::Trainer;
@@ -21,6 +21,7 @@ use super::pass::Pass;
 use super::sequence::SequenceState;
 use super::submission::{Failure, Identity, Outgoing as _, Patience};
 use super::wire_format::Fit;
+use crate::token_count::known_tokens;
 use crate::{Effect, Error};
 
 /// Checked data, cut into chunks.
@@ -73,8 +74,19 @@ impl Batch {
         &self.chunks
     }
 
+    fn data_of(&self, chunk: usize) -> &[Datum] {
+        self.chunks.get(chunk).and_then(|range| self.data.get(range.clone())).unwrap_or_default()
+    }
+
+    /// Counts the tokens of a chunk that the server has taken in.
+    fn count_tokens(&self, chunk: usize) {
+        let kind = if self.forward_only { RequestType::Forward } else { RequestType::ForwardBackward };
+        let tokens = self.data_of(chunk).iter().map(|datum| known_tokens(&datum.model_input)).sum();
+        contract::TOKENS.add([kind.as_str(), "in"], tokens);
+    }
+
     fn pass(&self, chunk: usize, fit: Fit) -> Pass<'_> {
-        let data = self.chunks.get(chunk).and_then(|range| self.data.get(range.clone())).unwrap_or_default();
+        let data = self.data_of(chunk);
         let bytes = data.iter().map(Datum::estimated_bytes).fold(0, u64::saturating_add);
         Pass { data, loss: &self.loss, forward_only: self.forward_only, bytes, fit }
     }
@@ -103,6 +115,7 @@ impl<'a> Chunks<'a> {
     fn note(&mut self, chunk: usize, outcome: Result<PromiseRef, Failure>) {
         match outcome {
             Ok(promise) => {
+                self.batch.count_tokens(chunk);
                 if let Some(place) = self.promises.get_mut(chunk) {
                     *place = Some(promise);
                 }
@@ -175,11 +188,7 @@ impl Call {
             chunks = Chunks::of(batch, fit);
             self.submit_in_order(state, &mut chunks).await;
         }
-        let promises = chunks.finish()?;
-        let tokens: usize =
-            batch.data.iter().map(|datum| datum.model_input.token_count().unwrap_or_default()).sum();
-        contract::TOKENS.add([self.operation.kind.as_str(), "in"], tokens as u64);
-        Ok(promises)
+        chunks.finish()
     }
 
     /// Checks all of the data before any of it goes out.

@@ -156,12 +156,9 @@ async fn run<T>(
         () = sender.closed() => None,
         result = work.as_mut() => Some(result),
     };
-    match &outcome {
-        Some(result) => entry.ends_with(result),
-        None => entry.ends("detached"),
-    }
     match outcome {
         Some(result) => {
+            entry.ends_with(&result);
             operation.count(result.is_ok());
             if let Err(error) = &result {
                 watched.failed(operation, error);
@@ -173,16 +170,18 @@ async fn run<T>(
         }
         None => {
             drop(interest);
-            let result = work.await;
-            operation.count(result.is_ok());
-            if let Err(error) = result {
+            if let Err(error) = work.await {
                 // The end of what only serves a result that nobody wants is no failure.
                 match error.kind() {
                     ErrorKind::TaskEnded => watched.span.abandoned(),
-                    _ => watched.failed(operation, &error),
+                    _ => {
+                        entry.ends("failed");
+                        watched.failed(operation, &error);
+                    }
                 }
                 tracing::debug!(operation = operation.method, "a detached operation ended: {error}");
             }
+            entry.ends("detached");
             watched.span.polled(entry.row());
         }
     }

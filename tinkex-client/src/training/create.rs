@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tinkex_future::{ByteBudget, PollPolicy, PromiseRef};
-use tinkex_http::{ApiRequest, HttpError, RetryPolicy};
+use tinkex_http::{ApiRequest, BackoffGate, HttpError, RetryPolicy};
 use tinkex_observer::ObserverSet;
 use tinkex_types::{
     ChunkLimits, ClientKind, CreateModelRequest, CreateModelResult, Promise, QueueStateObserver, RequestType,
@@ -131,7 +131,7 @@ impl<'a> Creation<'a> {
             poller,
             poll_places: PollPlaces::new(holder.settings.connection_places.clone()),
             observers,
-            window: Arc::default(),
+            window: Arc::new(BackoffGate::labelled("training")),
             bytes: Arc::new(ByteBudget::new(connection.config.fwdbwd_dispatch_bytes_semaphore_size)),
             submit_policy,
             wire_format: options.wire_format,

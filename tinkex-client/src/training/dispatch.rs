@@ -28,7 +28,7 @@ impl TrainingDispatch {
     /// `any_order` says whether chunks may arrive in any order.
     pub(crate) fn new(any_order: bool) -> Arc<Self> {
         Arc::new(Self {
-            creation_window: Arc::default(),
+            creation_window: Arc::new(BackoffGate::labelled("model_creation")),
             formats: WireFormatMemory::default(),
             creation: CreationHabit::default(),
             any_order: AtomicBool::new(any_order),

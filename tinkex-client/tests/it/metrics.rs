@@ -1,5 +1,5 @@
-//! The metrics contract (`tinkex-metrics`, `docs/metrics.md`) against what a run really emits: everything in it is
-//! emitted, nothing else is, and under its own type and labels.
+//! The metrics contract (`tinkex-metrics`, `docs/metrics.md`) against what a run really emits: every metric in it is
+//! emitted, no other is, and under its own type and labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
@@ -10,8 +10,10 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde_json::json;
 use tinkex_client::{
-    AdamParams, FinishReason, LossFn, QueueState, QueueStateObserver as _, SamplingClient, ServiceClient,
+    AdamParams, ClientKind, FinishReason, LossFn, QueueState, QueueStateObserver as _, RequestType,
+    SampleOptions, SamplingClient, ServiceClient, Stage,
 };
+use tinkex_http::RetryCause;
 use tinkex_metrics::{Kind, contract};
 use tinkex_testkit::service::Service;
 use tinkex_testkit::{FakeServer, Gate, Step};
@@ -254,9 +256,91 @@ async fn requests_are_timed_from_their_call() {
     first.await.unwrap();
     second.await.unwrap();
     let seen = seen(&recorder.snapshotter());
-    near(&durations(&seen, "tinkex_request_queue_seconds", "Sample"), &[0.0, 3.0]);
+    // The dropped one never came to its submission.
+    near(&durations(&seen, "tinkex_request_queue_seconds", "Sample"), &[0.0, 1.0, 3.0]);
     near(&durations(&seen, "tinkex_request_duration_seconds", "ok"), &[3.0, 6.0]);
     near(&durations(&seen, "tinkex_request_duration_seconds", "abandoned"), &[1.0]);
+}
+
+/// A deadline is told when it passes, although the submission is still on the wire: that is the time that is recorded, and
+/// it is no abandonment.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_timed_by_what_the_caller_sees() {
+    let recorder = DebuggingRecorder::new();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (server, _client, sampler) = harness::in_front_of(&Service::default()).await;
+    server.script("asample", [Step::behave().delay(9 * SECOND)]).then_behave();
+    let options = SampleOptions::default().deadline(2 * SECOND);
+    sampler.sample_with(request(&[1]), options).await.unwrap_err();
+    sleep(10 * SECOND).await;
+    let seen = seen(&recorder.snapshotter());
+    near(&durations(&seen, "tinkex_request_duration_seconds", "deadline"), &[2.0]);
+    assert!(durations(&seen, "tinkex_request_duration_seconds", "abandoned").is_empty());
+    assert_eq!(gauges(&seen)["tinkex_requests_in_flight"], 0.0);
+}
+
+/// An operation whose handle was dropped: detached where its submission succeeds, failed where that fails.
+#[tokio::test(start_paused = true)]
+async fn detached_operations_are_told_from_failed_ones() {
+    let recorder = DebuggingRecorder::new();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (server, _client, trainer) = harness::trainer_of(&Service::default()).await;
+    let refused = Step::status(422).json_body(json!({ "detail": "no" }));
+    server.script("optim_step", [Step::behave(), refused]).then_behave();
+    drop(trainer.optim_step(AdamParams::new(1e-3)));
+    drop(trainer.optim_step(AdamParams::new(1e-3)));
+    sleep(10 * SECOND).await;
+    let seen = seen(&recorder.snapshotter());
+    let of = |outcome| durations(&seen, "tinkex_request_duration_seconds", outcome).len();
+    assert_eq!((of("detached"), of("failed")), (1, 1));
+}
+
+/// Every value that the crates can put into a label is in the contract.
+#[test]
+fn every_label_value_is_in_the_contract() {
+    let values = |name: &str| {
+        let labels = contract::ALL.iter().flat_map(|metric| metric.labels);
+        labels.filter(|label| label.name == name).map(|label| label.values).collect::<Vec<_>>()
+    };
+    let allowed = |name: &str, value: &str| values(name).iter().any(|values| values.allow(value));
+    for kind in [
+        RequestType::CreateModel,
+        RequestType::Forward,
+        RequestType::ForwardBackward,
+        RequestType::OptimStep,
+        RequestType::SaveWeights,
+        RequestType::SaveWeightsForSampler,
+        RequestType::SaveWeightsExternal,
+        RequestType::LoadWeights,
+        RequestType::Sample,
+        RequestType::CreateCustomLoss,
+        RequestType::UnloadModel,
+    ] {
+        assert!(allowed("request_type", kind.as_str()), "{kind}");
+    }
+    for state in [QueueState::Active, QueueState::PausedRateLimit, QueueState::PausedCapacity] {
+        assert!(allowed("state", state.label()), "{state}");
+    }
+    assert!(allowed("state", QueueState::Unknown("x".into()).label()));
+    for client in [ClientKind::Sampling, ClientKind::Training, ClientKind::ModelCreation] {
+        assert!(allowed("client", client.label()));
+    }
+    for stage in [Stage::Queued, Stage::Submitting, Stage::Polling] {
+        assert!(allowed("stage", &stage.to_string()));
+    }
+    for cause in [
+        RetryCause::Throttled,
+        RetryCause::Billing,
+        RetryCause::Timeout,
+        RetryCause::Conflict,
+        RetryCause::Server,
+        RetryCause::Connect,
+        RetryCause::Interrupted,
+        RetryCause::Edge,
+        RetryCause::Asked,
+    ] {
+        assert!(allowed("cause", cause.label()), "{cause:?}");
+    }
 }
 
 /// Tokens of prompts and of results, each once, whatever was repeated on the way.

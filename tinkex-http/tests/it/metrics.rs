@@ -39,7 +39,7 @@ async fn metrics_count_each_call_once() {
         })
         .collect();
     seen.sort();
-    let duration = "tinkex_http_request_duration_seconds";
+    let duration = "tinkex_http_call_duration_seconds";
     let attempt = "tinkex_http_attempt_duration_seconds";
     let expected = [
         (attempt, "op 2xx", 1),
@@ -51,14 +51,14 @@ async fn metrics_count_each_call_once() {
         (duration, "op ok", 1),
         (duration, "op status", 1),
         (duration, "op transport", 2),
-        ("tinkex_http_requests_in_flight", "op", 1),
+        ("tinkex_http_attempts_in_flight", "op", 1),
         ("tinkex_http_retries_total", "op server", 1),
         ("tinkex_http_sent_bytes_total", "op", 6 * 7),
     ];
     assert_eq!(seen, expected.map(|(name, labels, n)| (name.to_owned(), labels.to_owned(), n)));
     drop(on_the_wire);
     let left = snapshotter.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| match value {
-        DebugValue::Gauge(moved) if key.key().name() == "tinkex_http_requests_in_flight" => {
+        DebugValue::Gauge(moved) if key.key().name() == "tinkex_http_attempts_in_flight" => {
             Some(moved.into_inner())
         }
         _ => None,

@@ -43,7 +43,7 @@ fn a_recorder_is_told_the_unit_and_the_meaning_of_each() {
         // The debugging recorder shows descriptions of metrics that were used only.
         contract::HEARTBEATS.increment(["ok"]);
         contract::HEARTBEAT_LATENESS.record([], std::time::Duration::from_secs(1));
-        drop(contract::DISPATCH_BYTES_IN_USE.raise([], 1.0));
+        drop(contract::DISPATCH_IN_USE_BYTES.raise([], 1.0));
     });
     let told = snapshotter.snapshot().into_vec();
     let description = |name: &str| {
@@ -53,7 +53,7 @@ fn a_recorder_is_told_the_unit_and_the_meaning_of_each() {
     for metric in [
         contract::HEARTBEATS.description(),
         contract::HEARTBEAT_LATENESS.description(),
-        contract::DISPATCH_BYTES_IN_USE.description(),
+        contract::DISPATCH_IN_USE_BYTES.description(),
     ] {
         assert_eq!(description(metric.name), (Some(metric.unit), Some(metric.help.to_owned())));
     }
