@@ -47,8 +47,9 @@ impl Report {
                     counts.pauses += n;
                 }
                 ("tinkex_backoff_wait_seconds", DebugValue::Histogram(waits)) => {
-                    counts.waiters = waits.len();
-                    counts.longest_wait = waits.iter().map(|w| w.into_inner()).fold(0.0, f64::max);
+                    counts.waiters += waits.len();
+                    counts.longest_wait =
+                        waits.iter().map(|w| w.into_inner()).fold(counts.longest_wait, f64::max);
                 }
                 _ => {}
             }

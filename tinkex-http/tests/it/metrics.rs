@@ -47,11 +47,11 @@ async fn metrics_count_each_call_once() {
         (attempt, "op 5xx", 1),
         (attempt, "op interrupted", 1),
         (attempt, "op timeout", 1),
-        ("tinkex_http_received_bytes_total", "op", 61),
+        ("tinkex_http_attempts_in_flight", "op", 1),
         (duration, "op ok", 1),
         (duration, "op status", 1),
         (duration, "op transport", 2),
-        ("tinkex_http_attempts_in_flight", "op", 1),
+        ("tinkex_http_received_bytes_total", "op", 61),
         ("tinkex_http_retries_total", "op server", 1),
         ("tinkex_http_sent_bytes_total", "op", 6 * 7),
     ];

@@ -60,3 +60,19 @@ fn made_up_states_share_one_series() {
     let series = "tinkex_queue_state_transitions_total{client=sampling,state=unknown}".to_owned();
     assert_eq!(counters(&recorder.snapshotter()), BTreeMap::from([(series, 3)]));
 }
+
+/// A reason that changes with every poll, such as a place in a queue, is no change of the state.
+#[test]
+fn another_reason_is_not_another_state() {
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        let mut before = None;
+        for place in ["place 3", "place 2", "place 1"] {
+            let paused = sampling(QueueState::PausedCapacity).with_reason(Some(place));
+            TransitionMetrics.on_observation(&paused.with_previous(before.clone(), true));
+            before = Some(QueueState::PausedCapacity);
+        }
+    });
+    let series = "tinkex_queue_state_transitions_total{client=sampling,state=paused_capacity}".to_owned();
+    assert_eq!(counters(&recorder.snapshotter()), BTreeMap::from([(series, 1)]));
+}

@@ -1,5 +1,6 @@
 //! The Prometheus recorder (feature `prometheus`).
 
+use tinkex_metrics::contract;
 use tinkex_observer::prometheus::{self, BuildError, DURATION_BUCKETS};
 use tinkex_observer::{ObserverSet, QueueState, QueueStateObserver};
 
@@ -18,7 +19,10 @@ fn durations_are_bucketed_and_counters_rendered() {
     let text = handle.render();
     for line in [
         "# TYPE tinkex_queue_state_transitions_total counter",
-        "# HELP tinkex_queue_state_transitions_total Requests that came into a queue state. Repeats of a state are not counted.",
+        &format!(
+            "# HELP tinkex_queue_state_transitions_total {}",
+            contract::QUEUE_STATE_TRANSITIONS.description().help
+        ),
         "tinkex_queue_state_transitions_total{client=\"sampling\",state=\"paused_capacity\"} 1",
         "tinkex_test_duration_seconds_bucket{le=\"1800\"} 0",
         "tinkex_test_duration_seconds_bucket{le=\"3600\"} 1",

@@ -34,19 +34,20 @@ async fn what_is_measured_is_served_at_the_address_that_is_told() {
     assert_eq!(listening.url(), format!("http://{}/metrics", listening.address()));
     metrics::with_local_recorder(&recorder, || {
         tinkex_metrics::contract::HEARTBEATS.increment(["ok"]);
-        tinkex_metrics::contract::BACKOFF_WAIT.record([], Duration::from_secs(2000));
+        tinkex_metrics::contract::BACKOFF_WAIT.record(["shared"], Duration::from_secs(2000));
     });
     let answer = get(listening.address(), "/metrics").await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/plain"), "{head}");
     for line in [
-        "# HELP tinkex_heartbeats_total Heartbeats of sessions.",
         "tinkex_heartbeats_total{outcome=\"ok\"} 1",
-        "tinkex_backoff_wait_seconds_bucket{le=\"1800\"} 0",
-        "tinkex_backoff_wait_seconds_bucket{le=\"3600\"} 1",
+        "tinkex_backoff_wait_seconds_bucket{gate=\"shared\",le=\"1800\"} 0",
+        "tinkex_backoff_wait_seconds_bucket{gate=\"shared\",le=\"3600\"} 1",
     ] {
         assert!(body.lines().any(|l| l == line), "{line:?} in\n{body}");
     }
+    let help = tinkex_metrics::contract::HEARTBEATS.description().help;
+    assert!(body.contains(&format!("# HELP tinkex_heartbeats_total {help}")), "{body}");
     assert_eq!(listening.handle().render(), body);
 }
 
