@@ -63,7 +63,7 @@ pub(crate) async fn run(
         credential.set_sensitive(true);
     }
     let limit = remaining.map_or(request.timeout, |remaining| remaining.min(request.timeout));
-    let on_the_wire = AttemptMetrics::begin(request.operation, request.body.len());
+    let on_the_wire = AttemptMetrics::begin(request.operation);
     let span = AttemptSpan::open(&client.base_url, request, retries);
     let injected = client.propagation.headers(&span);
     let headers = || {
@@ -86,7 +86,7 @@ pub(crate) async fn run(
             return Err(AttemptFailure::Transport(error.scrubbed(credential.as_ref())));
         }
     };
-    on_the_wire.answered(status, body.len());
+    on_the_wire.answered(status);
     span.answered(status, request.class);
     client.deprecations.announce(&headers, credential.as_ref());
     if status.is_success() {

@@ -1,28 +1,24 @@
 //! What is measured of one attempt.
 
 use http::StatusCode;
-use tinkex_metrics::{Raised, contract};
+use tinkex_metrics::contract;
 use tokio::time::Instant;
 
 use crate::TransportErrorKind;
 
-/// An attempt on the wire. Dropped before its end, it counts as nothing but in flight.
+/// An attempt on the wire. Dropped before its end, it counts as nothing.
 pub(crate) struct AttemptMetrics {
     operation: &'static str,
     begun: Instant,
-    _in_flight: Raised,
 }
 
 impl AttemptMetrics {
-    pub(crate) fn begin(operation: &'static str, sent_bytes: usize) -> Self {
-        contract::HTTP_SENT_BYTES.add([operation], sent_bytes as u64);
-        let in_flight = contract::HTTP_ATTEMPTS_IN_FLIGHT.raise([operation], 1.0);
-        Self { operation, begun: Instant::now(), _in_flight: in_flight }
+    pub(crate) fn begin(operation: &'static str) -> Self {
+        Self { operation, begun: Instant::now() }
     }
 
-    /// The answer is there, with a body of so many bytes.
-    pub(crate) fn answered(self, status: StatusCode, received_bytes: usize) {
-        contract::HTTP_RECEIVED_BYTES.add([self.operation], received_bytes as u64);
+    /// The answer is there.
+    pub(crate) fn answered(self, status: StatusCode) {
         self.end(of_status(status));
     }
 

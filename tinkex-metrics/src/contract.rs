@@ -144,9 +144,6 @@ contract! {
         ],
         "Time of one attempt up to the end of the answer's body, by its status or by how it failed; `4xx` are those without a line of their own. A long poll takes as long as the server holds it. An attempt that is dropped is not in it.";
 
-    HTTP_ATTEMPTS_IN_FLIGHT: Gauge<1> = "tinkex_http_attempts_in_flight", Count, [OPERATION],
-        "Attempts on the wire.";
-
     HTTP_RETRIES: Counter<2> = "tinkex_http_retries_total", Count,
         [
             OPERATION,
@@ -158,12 +155,6 @@ contract! {
             ),
         ],
         "Attempts that are to be made again, by what was wrong with the one before; counted before the wait. Polls are not retried but made anew, and are not in it.";
-
-    HTTP_SENT_BYTES: Counter<1> = "tinkex_http_sent_bytes_total", Bytes, [OPERATION],
-        "Bytes of request bodies, compressed where they are, counted when the attempt begins.";
-
-    HTTP_RECEIVED_BYTES: Counter<1> = "tinkex_http_received_bytes_total", Bytes, [OPERATION],
-        "Bytes of the bodies of answers, decompressed.";
 
     HEARTBEATS: Counter<1> = "tinkex_heartbeats_total", Count, [one_of("outcome", &["ok", "failed", "gone"])],
         "Heartbeats of sessions. `gone`: the server says that the session is over (410), and no further one follows.";

@@ -2,28 +2,21 @@
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tinkex_http::RetryPolicy;
-use tinkex_testkit::{Gate, Step};
+use tinkex_testkit::Step;
 
 use crate::support::{ok, post, scripted, secs};
 
-/// One call, one observation of its duration, under the outcome it had; one of each attempt; one count per retry. What
-/// is on the wire is counted while it is.
+/// One call, one observation of its duration, under the outcome it had; one of each attempt; one count per retry.
 #[tokio::test(start_paused = true)]
 async fn metrics_count_each_call_once() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let held = Gate::new();
-    let last = ok().gate(&held);
-    let (_, client) =
-        scripted([Step::status(503), ok(), Step::status(410), Step::reset(), Step::hang(), last]);
+    let (_, client) = scripted([Step::status(503), ok(), Step::status(410), Step::reset(), Step::hang()]);
     client.send(&post()).await.unwrap();
     client.send(&post().any_status()).await.unwrap();
     client.send(&post().policy(RetryPolicy::none())).await.unwrap_err();
     client.send(&post().deadline(Some(secs(1)))).await.unwrap_err();
-    let request = post();
-    let mut on_the_wire = Box::pin(client.send(&request));
-    assert!(futures_util::poll!(on_the_wire.as_mut()).is_pending());
     let mut seen: Vec<_> = snapshotter
         .snapshot()
         .into_vec()
@@ -33,7 +26,7 @@ async fn metrics_count_each_call_once() {
             let count = match value {
                 DebugValue::Counter(n) => n,
                 DebugValue::Histogram(values) => values.len() as u64,
-                DebugValue::Gauge(value) => value.into_inner() as u64,
+                DebugValue::Gauge(value) => panic!("a gauge at {value}"),
             };
             (key.key().name().to_owned(), labels.join(" "), count)
         })
@@ -47,21 +40,10 @@ async fn metrics_count_each_call_once() {
         (attempt, "op 5xx", 1),
         (attempt, "op interrupted", 1),
         (attempt, "op timeout", 1),
-        ("tinkex_http_attempts_in_flight", "op", 1),
         (duration, "op ok", 1),
         (duration, "op status", 1),
         (duration, "op transport", 2),
-        ("tinkex_http_received_bytes_total", "op", 61),
         ("tinkex_http_retries_total", "op server", 1),
-        ("tinkex_http_sent_bytes_total", "op", 6 * 7),
     ];
     assert_eq!(seen, expected.map(|(name, labels, n)| (name.to_owned(), labels.to_owned(), n)));
-    drop(on_the_wire);
-    let left = snapshotter.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| match value {
-        DebugValue::Gauge(moved) if key.key().name() == "tinkex_http_attempts_in_flight" => {
-            Some(moved.into_inner())
-        }
-        _ => None,
-    });
-    assert_eq!(left, Some(-1.0), "a call that was dropped is not on the wire");
 }

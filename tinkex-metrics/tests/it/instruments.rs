@@ -69,17 +69,23 @@ fn label_values_seen_first_by_many_threads_at_once_are_counted_in_one_place() {
                 metrics::with_local_recorder(&recorder, || {
                     begin.wait();
                     for operation in OPERATIONS {
-                        contract::HTTP_SENT_BYTES.add([operation], 10);
+                        contract::HTTP_RETRIES.add([operation, "server"], 10);
                     }
                 });
             });
         }
     });
-    let mut found = values(&recorder.snapshotter(), "tinkex_http_sent_bytes_total");
+    let mut found = values(&recorder.snapshotter(), "tinkex_http_retries_total");
     found.sort_by(|a, b| a.0.cmp(&b.0));
     let mut wanted: Vec<_> = OPERATIONS
         .iter()
-        .map(|value| (vec![("operation".to_owned(), (*value).to_owned())], DebugValue::Counter(40)))
+        .map(|value| {
+            let labels = [("operation", *value), ("cause", "server")];
+            (
+                labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+                DebugValue::Counter(40),
+            )
+        })
         .collect();
     wanted.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(found, wanted);
