@@ -133,7 +133,7 @@ impl Error {
 pub(crate) fn read_json<T: DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
     match payload.encoding {
         PayloadEncoding::Json => {
-            serde_json::from_slice(&payload.body).map_err(|e| DecodeError::new("the result", e))
+            serde_json::from_slice(&payload.body).map_err(|e| DecodeError::of_json("the result", &e))
         }
         _ => Err(DecodeError::new("the result", "it is protobuf where JSON belongs")),
     }

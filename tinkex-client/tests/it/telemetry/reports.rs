@@ -171,11 +171,16 @@ async fn results() {
             "validation_error",
             "APIResponseValidationError",
         ),
-        (vec![garbage()], patient, "error", "APIResponseValidationError"),
+        (
+            vec![Step::json(json!({ "sequences": "protobuf" }))],
+            patient,
+            "validation_error",
+            "APIResponseValidationError",
+        ),
+        (vec![garbage()], patient, "proto_deserialization_error", "APIResponseValidationError"),
     ] {
         let events = of_a_sample("retrieve_future", steps, policy).await;
-        assert!(name(&events[0]).starts_with("APIFuture.result_async."), "{events:?}");
-        assert!(name(&events[0]).ends_with(event), "{events:?}");
+        assert_eq!(name(&events[0]), format!("APIFuture.result_async.{event}"), "{events:?}");
         let data = assert_data(&events[0], "ERROR", json!({ "iteration": 0 }));
         assert!(data["request_id"].as_str().unwrap().starts_with("req-"), "{data}");
         let last = events.last().unwrap();
@@ -259,4 +264,64 @@ async fn training() {
     let types: Vec<_> = events[2..].iter().map(|event| &event["event_data"]["error_type"]).collect();
     assert_eq!(types, ["CustomLoss", "Poisoned"]);
     assert!(events.iter().all(|event| !event.to_string().contains("private")), "{events:?}");
+}
+
+/// Failures are told under the name of the method that was called.
+#[tokio::test(start_paused = true)]
+async fn methods_of_samplers() {
+    let server = FakeServer::new();
+    let (service, sampler) = reporting(&server).await;
+    let failure = json!({ "error": "no", "category": "server" });
+    server.script("retrieve_future", [Step::json(failure)]).then_repeat_last();
+    sampler.compute_logprobs(tinkex_client::ModelInput::from_ints([1])).await.unwrap_err();
+    sampler.resume("elsewhere").await.unwrap_err();
+    sampler.sample(request(&[1])).await.unwrap_err();
+    let events = reported(&server, service).await;
+    let funcs: Vec<_> = events.iter().filter_map(|event| event["event_data"]["func"].as_str()).collect();
+    let methods = ["SamplingClient.compute_logprobs", "SamplingClient.resume", "SamplingClient.sample"];
+    assert_eq!(funcs, methods);
+    let left = events.iter().filter(|event| name(event) == "UNHANDLED_EXCEPTION");
+    for (event, method) in left.zip(methods) {
+        let message = event["error_message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{method}: ")), "{message}");
+    }
+}
+
+/// A credential that is refused while a promise is polled is the 401 that ends the poll.
+#[tokio::test(start_paused = true)]
+async fn a_credential_refused_during_a_poll() {
+    let (behind, server, wall) = crate::credentials::exchanging();
+    behind.set_latency(Duration::from_secs(3600));
+    let builder = harness::reporting_builder(&server).wall_clock(wall.clock());
+    let service = builder.build().await.unwrap();
+    let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
+    let handle = sampler.sample(request(&[1]));
+    server.wait_for("retrieve_future", 1).await;
+    wall.jump(3600 - 40);
+    behind.refuse_exchange(Some(401));
+    assert_eq!(handle.await.unwrap_err().status(), Some(401));
+    behind.refuse_exchange(None);
+    let events = reported(&server, service).await;
+    let refused = events.iter().find(|event| name(event).starts_with("APIFuture")).unwrap();
+    assert_eq!(name(refused), "APIFuture.result_async.api_status_error");
+    let expected = json!({ "status_code": 401, "is_user_error": true, "kind": "fatal",
+                           "exception_type": "AuthenticationError", "should_retry": false });
+    assert_data(refused, "ERROR", expected);
+}
+
+/// What is given up because its client was closed has not failed.
+#[tokio::test(start_paused = true)]
+async fn samples_of_a_closed_client() {
+    let behind = tinkex_testkit::service::Service::default();
+    behind.set_client_config(&json!({ "sample_use_retrieve_futures": true }));
+    let server = FakeServer::with(behind);
+    let (service, sampler) = reporting(&server).await;
+    server.script("retrieve_futures", [Step::hang()]).then_repeat_last();
+    let samples: Vec<_> = (0..3).map(|_| sampler.sample(request(&[1]))).collect();
+    server.wait_for("asample", 3).await;
+    settle().await;
+    assert_eq!(names(&reported(&server, service).await), [""; 0]);
+    for sample in samples {
+        assert_eq!(sample.await.unwrap_err().kind(), ErrorKind::Closed);
+    }
 }
