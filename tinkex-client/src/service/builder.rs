@@ -258,7 +258,8 @@ impl ServiceClientBuilder {
     }
 
     /// Reports nothing to the service of how the session goes. Default: its beginning and end and the failures of its
-    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). With
+    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). The
+    /// words of the server's errors are among them, with what the server may quote there, but not those of a 422. With
     /// [`from_env`](Self::from_env), `TINKER_TELEMETRY` turns it off too. Reporting never delays a call and never fails
     /// one; only [`close`](ServiceClient::close) waits for it, 5 s at most.
     #[must_use]

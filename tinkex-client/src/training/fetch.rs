@@ -60,8 +60,10 @@ impl Call {
         let retrieve = HttpRetrieve::new(&trainer.holder, self.operation.method);
         let poller = trainer.poller.clone().over(retrieve).progress(progress);
         let payload = poller.poll(promise).await.map_err(|error| Error::from(error).after_acceptance())?;
-        read(&payload)
-            .map_err(|error| Error::decode(error, &request_id, self.row.polls(), self.row.age()).taken_in())
+        read(&payload).map_err(|error| {
+            let unreadable = Error::decode(error, &request_id, self.row.polls(), self.row.age());
+            unreadable.of(payload.encoding).taken_in()
+        })
     }
 }
 
