@@ -51,6 +51,12 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
         Some(secret) => scrub_text(text, secret),
         None => text,
     };
+    scrub_credentials(text)
+}
+
+/// Removes whatever looks like a credential of the service from text: keys (`tml-..`) and JWTs (`eyJ..`), of eight bytes at
+/// least, also directly behind an escape of JSON or of a URL.
+pub fn scrub_credentials(text: String) -> String {
     if credential_shape::find(text.as_bytes(), 0).is_none() {
         return text;
     }
@@ -59,7 +65,7 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
 }
 
 /// Removes a secret from text, also in the form that it has inside a JSON string. An empty secret is none.
-pub fn scrub_text(text: String, secret: &str) -> String {
+fn scrub_text(text: String, secret: &str) -> String {
     if secret.is_empty() {
         return text;
     }

@@ -61,9 +61,9 @@ impl Reporter {
         };
         let secrets = Secrets::default();
         for secret in &settings.secrets {
-            secrets.learn(secret.expose_secret());
+            secrets.learn_for_good(secret.expose_secret());
         }
-        secrets.learn(credentials.identity().expose_secret());
+        secrets.learn_for_good(credentials.identity().expose_secret());
         let queue = Arc::new(EventQueue::new(settings.clock.clone(), secrets));
         if session == ReportedSession::Own {
             queue.add(Report::SessionStart);
@@ -177,7 +177,11 @@ impl Courier {
         {
             self.queue.secrets().learn(text);
         }
-        events.iter_mut().for_each(|event| self.queue.secrets().redact(event));
+        for event in &mut events {
+            self.queue.secrets().redact(event);
+            // Long texts take long to search, and nobody's sample is to wait for that.
+            tokio::task::yield_now().await;
+        }
         let batch = TelemetryBatch {
             events,
             platform: process::platform().to_owned(),
