@@ -296,6 +296,8 @@ impl ServiceClientBuilder {
     ///
     /// The sampler reports its failures under the session of the handle, unless told not to
     /// ([`without_telemetry`](Self::without_telemetry)); the beginning and the end of that session are not its to report.
+    /// [`SamplingClient::close`](crate::SamplingClient::close) sends what is left of its reports, 5 s at most; dropping it
+    /// loses them.
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -85,6 +85,14 @@ impl Reporter {
         &self.telemetry
     }
 
+    /// Of the session of another process: sends what is left, as [`close`](Self::close) does. The end of a session of one's
+    /// own comes later.
+    pub(crate) async fn close_if_joined(&self) {
+        if self.session == ReportedSession::Joined {
+            self.close().await;
+        }
+    }
+
     /// Reports the end of the session and waits until everything is sent, 5 s at most. Nothing is reported after that.
     pub(crate) async fn close(&self) {
         let (Some(queue), Some(task)) = (&self.telemetry.0, &self.task) else { return };
