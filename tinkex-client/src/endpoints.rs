@@ -78,8 +78,14 @@ pub(crate) async fn create_session(
     body: &CreateSessionRequest,
 ) -> Result<CreateSessionResponse, Error> {
     let request = ApiRequest::post_json("create_session", "/api/v1/create_session", body)?;
-    // Its messages are logged.
-    Ok(http.send(&request.class(CallClass::Control)).await?.without_credential().json()?)
+    let response = http.send(&request.class(CallClass::Control)).await?;
+    let mut session: CreateSessionResponse = response.json()?;
+    // They are logged.
+    let messages = [&mut session.info_message, &mut session.warning_message, &mut session.error_message];
+    for message in messages.into_iter().flatten() {
+        *message = response.shown(std::mem::take(message));
+    }
+    Ok(session)
 }
 
 /// One sign of life: one attempt, never repeated.

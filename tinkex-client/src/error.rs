@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinkex_future::{PollError, PollErrorKind, SessionPollError};
+use tinkex_future::{PayloadEncoding, PollError, PollErrorKind, SessionPollError};
 use tinkex_http::{AuthError, HttpError, HttpErrorKind};
 use tinkex_types::{DecodeError, ErrorCategory, InvalidInput, TokenizerError};
 
@@ -81,6 +81,7 @@ struct Inner {
     retryable: bool,
     expected_seq_id: Option<u64>,
     effect: Option<Effect>,
+    encoding: Option<PayloadEncoding>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -98,6 +99,7 @@ impl Error {
             retryable: false,
             expected_seq_id: None,
             effect: None,
+            encoding: None,
             source: None,
         }))
     }
@@ -260,6 +262,17 @@ impl Error {
         error.0.request_id = Some(request_id.to_owned());
         error.0.source = Some(Arc::from(source));
         error
+    }
+
+    /// Says how the result was encoded that cannot be used.
+    pub(crate) fn of(mut self, encoding: PayloadEncoding) -> Self {
+        self.0.encoding = Some(encoding);
+        self
+    }
+
+    /// How a result was encoded that cannot be used.
+    pub(crate) fn encoding(&self) -> Option<PayloadEncoding> {
+        self.0.encoding
     }
 
     /// The failure this error was made from, where it was made from one of that type.

@@ -205,6 +205,13 @@ impl Holder {
         self.connected().map_or(&OFF, |connection| connection.reporter.telemetry())
     }
 
+    /// Where the session is that of another process: sends what is still to be reported, and reports nothing any more.
+    pub(crate) async fn end_joined_telemetry(&self) {
+        if let Some(connection) = self.connected() {
+            connection.reporter.close_if_joined().await;
+        }
+    }
+
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closing.has_begun() { Err(Error::closed("service")) } else { Ok(()) }
     }

@@ -16,12 +16,12 @@ use crate::{Error, ErrorKind};
 
 /// A logical request as traces show it.
 #[derive(Clone, Debug)]
-pub(crate) struct OperationSpan(Span);
+pub(crate) struct OperationSpan(Span, &'static str);
 
 impl OperationSpan {
     /// Opens the span, below the one that is current: called where the user calls. `method` is the public method.
     pub(crate) fn open(method: &'static str, kind: Option<RequestType>, client_id: Option<&str>) -> Self {
-        Self(tracing::info_span!(
+        let span = tracing::info_span!(
             target: "tinkex_client::operation",
             "operation",
             otel.name = method,
@@ -33,7 +33,13 @@ impl OperationSpan {
             tinker.polls = Empty,
             error.type = Empty,
             otel.status_code = Empty,
-        ))
+        );
+        Self(span, method)
+    }
+
+    /// The public method that was called.
+    pub(crate) fn method(&self) -> &'static str {
+        self.1
     }
 
     /// Lets `work` run inside the span; where nobody wants it, inside the one that is current now, so that attempts are

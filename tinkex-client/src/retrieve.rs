@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value, json};
 use tinkex_future::{
     Answer, Ask, ManyAsk, ManyOutcome, Outcome, PollPolicy, Poller, RawResponse, Retrieve, RetrieveMany,
 };
@@ -12,7 +13,9 @@ use tinkex_http::{
     ApiRequest, ApiResponse, AuthError, CallClass, HttpClient, HttpError, HttpErrorKind, RetryPolicy,
 };
 use tinkex_observer::ObserverSet;
-use tinkex_types::{ClientKind, FuturesTarget, InvalidInput, RetrieveFutureRequest, RetrieveFuturesRequest};
+use tinkex_types::{
+    ClientKind, FuturesTarget, InvalidInput, QueueState, RetrieveFutureRequest, RetrieveFuturesRequest,
+};
 
 use crate::endpoints::on_behalf_of;
 use crate::holder::{Connection, Holder};
@@ -69,7 +72,7 @@ impl Retrieve for HttpRetrieve {
         };
         let answer = self.http.send(&request).await;
         self.telemetry.polled(ask, &answer);
-        outcome(answer)
+        outcome(answer, without_echoes)
     }
 }
 
@@ -123,7 +126,8 @@ impl RetrieveMany for HttpRetrieveMany {
             retrieved_request_ids: ask.retrieved_request_ids.iter().map(ToString::to_string).collect(),
         };
         match long_poll("retrieve_futures", "/api/v1/retrieve_futures", &body, ask.client_timeout()) {
-            Ok(request) => outcome(self.http.send(&request).await),
+            // Of announcements nothing is shown.
+            Ok(request) => outcome(self.http.send(&request).await, raw),
             Err(error) => Outcome::Unreachable { timed_out: false, error: Box::new(error) },
         }
     }
@@ -146,38 +150,68 @@ pub(crate) fn is_refused(error: &HttpError) -> bool {
     error.kind() == HttpErrorKind::Auth && auth.is_some_and(|auth| auth.status() == Some(401))
 }
 
-/// The answer of a poll as it may be read and shown. A 2xx may hold the message of a failure, or the reason of a pause, and
-/// these may echo what was sent; error bodies are scrubbed already.
+/// The answer of a poll as it came, but for the words in it that people read: the message of a failure and the reason of a
+/// pause may echo what was sent. A result stays as the server sent it. Error bodies are scrubbed already.
 fn without_echoes(response: ApiResponse) -> RawResponse {
-    let raw = |response: ApiResponse| RawResponse {
-        status: response.status.as_u16(),
-        content_type: response.media_type(),
-        retry_after: response.retry_after,
-        body: response.body,
-    };
-    let may_be_shown = |body: &[u8]| {
-        let says = |word: &str| body.windows(word.len()).any(|part| part == word.as_bytes());
-        ["error", "failed", "queue_state"].into_iter().any(says)
-    };
-    if !response.status.is_success() || response.media_type().is_some_and(|kind| kind.contains("protobuf")) {
+    let is_protobuf = response.media_type().is_some_and(|kind| kind.contains("protobuf"));
+    if !response.status.is_success() || is_protobuf {
         return raw(response);
     }
-    let response = response.without_credential();
-    if !may_be_shown(&response.body) {
+    // What is no object is no result: errors quote its beginning, and nothing else is done with it.
+    if !response.body.trim_ascii_start().starts_with(b"{") {
+        return raw(response.scrubbed());
+    }
+    let says = |word: &str| response.body.windows(word.len()).any(|part| part == word.as_bytes());
+    if !["error", "failed", "queue_state"].into_iter().any(says) {
         return raw(response);
     }
-    // What is no result is read by people only. In a result nothing may be changed but the credential itself.
     match Answer::of(Outcome::Response(raw(response.clone()))) {
-        Answer::Failed { .. } | Answer::Pending { .. } => raw(response.scrubbed()),
+        Answer::Failed { category, .. } => {
+            // Before the message is made, which cuts long texts: the half of a credential cannot be found.
+            let mut said: Map<String, Value> = serde_json::from_slice(&response.body).unwrap_or_default();
+            said.retain(|name, _| matches!(name.as_str(), "error" | "message" | "detail"));
+            said.values_mut().for_each(|words| show(&response, words));
+            said.insert("status".to_owned(), "failed".into());
+            said.insert("category".to_owned(), category.as_str().into());
+            RawResponse { body: Value::from(said).to_string().into(), ..raw(response) }
+        }
+        Answer::Pending { queue: Some(queue), hint, .. } => {
+            let reason = queue.reason.map(|reason| response.shown(reason));
+            let state = match queue.state {
+                QueueState::Unknown(text) => response.shown(text.as_ref().to_owned()),
+                known => known.as_str().to_owned(),
+            };
+            let said = json!({ "type": "try_again", "queue_state": state, "queue_state_reason": reason });
+            RawResponse { body: said.to_string().into(), retry_after: hint, ..raw(response) }
+        }
         _ => raw(response),
     }
 }
 
-fn outcome(result: Result<ApiResponse, HttpError>) -> Outcome {
+/// Makes texts such that they may be shown.
+fn show(response: &ApiResponse, words: &mut Value) {
+    match words {
+        Value::String(text) => *text = response.shown(std::mem::take(text)),
+        Value::Array(list) => list.iter_mut().for_each(|words| show(response, words)),
+        Value::Object(members) => members.values_mut().for_each(|words| show(response, words)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn raw(response: ApiResponse) -> RawResponse {
+    RawResponse {
+        status: response.status.as_u16(),
+        content_type: response.media_type(),
+        retry_after: response.retry_after,
+        body: response.body,
+    }
+}
+
+fn outcome(result: Result<ApiResponse, HttpError>, read: fn(ApiResponse) -> RawResponse) -> Outcome {
     match result {
-        Ok(response) => Outcome::Response(without_echoes(response)),
+        Ok(response) => Outcome::Response(read(response)),
         Err(error) if is_refused(&error) => {
-            let detail = serde_json::json!({ "detail": error.message() });
+            let detail = json!({ "detail": error.message() });
             Outcome::Response(RawResponse::json(401, detail.to_string()))
         }
         Err(error) => {

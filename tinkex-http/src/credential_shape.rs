@@ -5,23 +5,39 @@
 
 use std::ops::Range;
 
-/// How credentials begin (PROTOCOL 3.1), and how long a word with that beginning is at least.
-const SHAPES: [(&[u8], usize); 2] = [(b"tml-", 12), (b"eyJ", 12)];
+/// How credentials begin (PROTOCOL 3.1).
+const BEGINNINGS: [&[u8]; 2] = [b"tml-", b"eyJ"];
+
+/// How long a word with such a beginning is at least, in bytes; `tml-...` is how people speak of keys.
+const SHORTEST: usize = 8;
 
 /// The first such word at or after a place.
 pub(crate) fn find(text: &[u8], from: usize) -> Option<Range<usize>> {
-    let mut at = from;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let begins =
-            at.checked_sub(1).and_then(|before| text.get(before)).is_none_or(|byte| !is_inner(*byte));
-        let length = if begins { rest.iter().take_while(|byte| is_inner(**byte)).count() } else { 0 };
-        let shaped = SHAPES.iter().any(|(beginning, least)| length >= *least && rest.starts_with(beginning));
-        if shaped {
-            return Some(at..at + length);
+    (from..text.len()).find_map(|at| {
+        let rest = &text[at..];
+        if !BEGINNINGS.iter().any(|beginning| rest.starts_with(beginning)) || !is_boundary(&text[..at]) {
+            return None;
         }
-        at += length.max(1);
+        let length = rest.iter().take_while(|byte| is_inner(**byte)).count();
+        (length >= SHORTEST).then(|| at..at + length)
+    })
+}
+
+/// Whether a word may begin behind this text: it does not end inside one. The letters and digits of an escape, of JSON or
+/// of a URL, are none of a word.
+fn is_boundary(before: &[u8]) -> bool {
+    match before {
+        [] => true,
+        [.., last] if !is_inner(*last) => true,
+        [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => true,
+        [.., b'%', high, low] if is_hex(&[*high, *low]) => true,
+        [.., b'\\', b'u', a, b, c, d] => is_hex(&[*a, *b, *c, *d]),
+        _ => false,
     }
-    None
+}
+
+fn is_hex(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// What a key or a JWT is made of.
@@ -33,23 +49,42 @@ fn is_inner(byte: u8) -> bool {
 mod tests {
     use super::find;
 
+    const JWT: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln";
+
     fn found(text: &str) -> Option<&str> {
         find(text.as_bytes(), 0).map(|place| &text[place])
     }
 
     #[test]
     fn keys_tokens_and_their_beginnings_are_found() {
-        let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln";
         for (text, expected) in [
             ("no key tml-0123456789abcdef!", Some("tml-0123456789abcdef")),
-            (&*format!("{{\"x-api-key\":\"{jwt}\"}}"), Some(jwt)),
+            (&*format!("{{\"x-api-key\":\"{JWT}\"}}"), Some(JWT)),
             ("cut: eyJhbGciOiJub2…", Some("eyJhbGciOiJub2")),
-            ("tml-01234567", Some("tml-01234567")),
+            ("tml-0123", Some("tml-0123")),
+            ("tml-012", None),
             ("tml-... is how a key begins, eyJ how a token does", None),
             ("html-0123456789abcdef and HeyJude0123456789", None),
             ("", None),
         ] {
             assert_eq!(found(text), expected, "{text}");
+        }
+    }
+
+    /// What stands directly before a credential, in texts that were escaped and not read again.
+    #[test]
+    fn escapes_end_a_word() {
+        let apart = [
+            r"\n", r"line\n", r"\t", r"\r", r"\b", r"\f", r"\\", r#"\""#, r"\u003e", r"a\u003E", "%3D",
+            "a%3d", "key%20", "=", "ü", r"\", "%", "a/",
+        ];
+        for before in apart {
+            for word in ["tml-0123456789abcdef", JWT] {
+                assert_eq!(found(&format!("{before}{word}")), Some(word), "{before}");
+            }
+        }
+        for before in ["n", "u003e", r"\x", r"\u00ze", r"\u3e", "3D", "%zD", "-", "_", "."] {
+            assert_eq!(found(&format!("a{before}tml-0123456789abcdef")), None, "{before}");
         }
     }
 

@@ -92,7 +92,7 @@ pub use error::{Delivery, HttpError, HttpErrorKind};
 pub use gate::{Admission, AttemptGate, AttemptPermit, BackoffGate, GateKey, Refusal, Ruling};
 pub use jitter::Jitter;
 pub use policy::RetryPolicy;
-pub use redact::{REDACTED, scrub_text, shown_headers};
+pub use redact::{REDACTED, scrub_credentials, shown_headers};
 pub use request::ApiRequest;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{HttpVersionPolicy, ReqwestTransport, ReqwestTransportBuilder};

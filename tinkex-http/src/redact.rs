@@ -48,9 +48,15 @@ pub fn shown_headers(headers: &HeaderMap) -> Vec<(&HeaderName, Cow<'_, str>)> {
 /// echoes the request.
 pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
     let text = match credential.and_then(|value| value.to_str().ok()) {
-        Some(secret) if !secret.is_empty() && text.contains(secret) => text.replace(secret, REDACTED),
-        _ => text,
+        Some(secret) => scrub_text(text, secret),
+        None => text,
     };
+    scrub_credentials(text)
+}
+
+/// Removes whatever looks like a credential of the service from text: keys (`tml-..`) and JWTs (`eyJ..`), of eight bytes at
+/// least, also directly behind an escape of JSON or of a URL.
+pub fn scrub_credentials(text: String) -> String {
     if credential_shape::find(text.as_bytes(), 0).is_none() {
         return text;
     }
@@ -59,7 +65,7 @@ pub(crate) fn scrub(text: String, credential: Option<&HeaderValue>) -> String {
 }
 
 /// Removes a secret from text, also in the form that it has inside a JSON string. An empty secret is none.
-pub fn scrub_text(text: String, secret: &str) -> String {
+fn scrub_text(text: String, secret: &str) -> String {
     if secret.is_empty() {
         return text;
     }
@@ -70,13 +76,22 @@ pub fn scrub_text(text: String, secret: &str) -> String {
     if differs && text.contains(escaped) { text.replace(escaped, REDACTED) } else { text }
 }
 
-/// The same for a body, whose bytes need not be text. A JSON body may hold the credential in its escaped form.
-pub(crate) fn scrub_body(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
+/// A credential shorter than this, in bytes, may be an ordinary word or number of a body that is still decoded, which it
+/// must not break. The keys of the service and its tokens are longer.
+const SHORTEST_IN_BODIES: usize = 8;
+
+/// The same for a body that is only shown.
+pub(crate) fn shown_body(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
     replaced(without(body, credential), credential_shape::find)
 }
 
-/// A body without the credential itself. What only looks like one stays, so nothing else of the body changes.
-pub(crate) fn without(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
+/// The same for a body that is decoded afterwards, such as one with the category of an error.
+pub(crate) fn scrub_body(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
+    shown_body(body, credential.filter(|secret| secret.len() >= SHORTEST_IN_BODIES))
+}
+
+/// A body, whose bytes need not be text, without the credential. A JSON body may hold it in its escaped form.
+fn without(body: Bytes, credential: Option<&HeaderValue>) -> Bytes {
     let Some(secret) = credential.map(HeaderValue::as_bytes).filter(|secret| !secret.is_empty()) else {
         return body;
     };

@@ -40,19 +40,18 @@ impl ApiResponse {
         serde_json::from_slice(&self.body).map_err(|e| HttpError::undecodable(self, &e))
     }
 
-    /// This response without the credential of its request, should the service echo it: for bodies that may be shown to
-    /// people. Nothing else of the body changes.
+    /// A text of this response as it may be shown to people: without the credential of the request, and without whatever
+    /// else looks like one, should the service echo it.
     #[must_use]
-    pub fn without_credential(mut self) -> Self {
-        self.body = redact::without(self.body, self.credential.as_ref());
-        self
+    pub fn shown(&self, text: String) -> String {
+        redact::scrub(text, self.credential.as_ref())
     }
 
-    /// [`without_credential`](Self::without_credential), and also without everything that has the form of a key or a token:
-    /// for bodies that are only read by people.
+    /// This response with a body that may be shown to people. It is not to be decoded any more: a credential can be a word
+    /// that stands in it by accident.
     #[must_use]
     pub fn scrubbed(mut self) -> Self {
-        self.body = redact::scrub_body(self.body, self.credential.as_ref());
+        self.body = redact::shown_body(self.body, self.credential.as_ref());
         self
     }
 

@@ -74,7 +74,7 @@ impl ForwardBackwardOutput {
             #[serde(default)]
             metrics: Metrics,
         }
-        let json: Json = serde_json::from_slice(text).map_err(|e| DecodeError::new(SUBJECT, e))?;
+        let json: Json = serde_json::from_slice(text).map_err(|e| DecodeError::of_json(SUBJECT, &e))?;
         Ok(Self {
             loss_fn_output_type: json.loss_fn_output_type,
             loss_fn_outputs: json.loss_fn_outputs.unwrap_or_default(),

@@ -114,7 +114,7 @@ impl SampleResponse {
     /// Where the text is not JSON or not a sampling result.
     pub fn from_json(text: &[u8]) -> Result<Self, DecodeError> {
         let json: JsonResponse =
-            serde_json::from_slice(text).map_err(|e| DecodeError::new("sample response", e))?;
+            serde_json::from_slice(text).map_err(|e| DecodeError::of_json("sample response", &e))?;
         Ok(Self {
             sequences: json.sequences.into_iter().map(SampledSequence::from).collect(),
             prompt_logprobs: json.prompt_logprobs.filter(|l| !l.is_empty()),

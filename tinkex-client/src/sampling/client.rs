@@ -107,6 +107,7 @@ impl Sampler {
         if let Some(announcements) = &self.announcements {
             announcements.close().await;
         }
+        self.holder.end_joined_telemetry().await;
     }
 }
 
@@ -256,7 +257,8 @@ impl SamplingClient {
 
     /// Refuses new samples on this client and its clones ([`Closed`](crate::ErrorKind::Closed)). Samples in flight go
     /// on, but for those whose results a session poller announces (server flag `sample_use_retrieve_futures`): its
-    /// last acknowledgement is sent, 5 s at most, and they fail. [`ServiceClient::close`](crate::ServiceClient::close)
+    /// last acknowledgement is sent, 5 s at most, and they fail. A sampler that was opened from a handle then sends what it
+    /// has still to report, 5 s at most, and reports nothing any more. [`ServiceClient::close`](crate::ServiceClient::close)
     /// does this for all of its samplers.
     pub async fn close(&self) {
         self.inner.close().await;

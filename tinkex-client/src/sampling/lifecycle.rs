@@ -83,7 +83,7 @@ pub(crate) async fn run(
         Supervision::Supervised => Some(Part::of(&sampler.progress)),
         Supervision::Bypassed => None,
     };
-    let mut work = pin!(sampler.live(start, part.as_ref(), &row, stopped.as_mut()));
+    let mut work = pin!(sampler.live(span.method(), start, part.as_ref(), &row, stopped.as_mut()));
     let outcome = tokio::select! {
         // Whether anybody wants the result is asked first, so that a sample dropped at once sends nothing.
         biased;
@@ -109,7 +109,7 @@ pub(crate) async fn run(
             }
             if let Err(error) = &result {
                 span.failed(error);
-                sampler.holder.telemetry().sample_failed(error);
+                sampler.holder.telemetry().sample_failed(span.method(), error);
             }
             span.polled(&row);
             drop(entry);
@@ -135,7 +135,7 @@ pub(crate) async fn run(
                 span.abandoned();
             } else {
                 span.failed(&error);
-                sampler.holder.telemetry().sample_failed(&error);
+                sampler.holder.telemetry().sample_failed(span.method(), &error);
             }
             let _ = sender.send(Err(error));
             let _ = stop.send(());
@@ -186,6 +186,7 @@ async fn given_up(
 impl Sampler {
     async fn live(
         &self,
+        method: &'static str,
         start: Start,
         part: Option<&Part<'_>>,
         row: &Arc<Row>,
@@ -222,7 +223,7 @@ impl Sampler {
                         part.retried(error.kind());
                     }
                     contract::RESUBMISSIONS.increment([SAMPLE]);
-                    self.holder.telemetry().sample_retried(&error);
+                    self.holder.telemetry().sample_retried(method, &error);
                     tracing::debug!(
                         request_id = accepted.request_id,
                         "the server lost a sample; submitting it anew"
@@ -373,8 +374,9 @@ impl Sampler {
                 return Err(Stopped::Abandoned);
             }
         };
-        let result = result::read(&payload, sequence_ids, expectations)
-            .map_err(|error| Error::decode(error, &request_id, row.polls(), row.age()))?;
+        let result = result::read(&payload, sequence_ids, expectations).map_err(|error| {
+            Error::decode(error, &request_id, row.polls(), row.age()).of(payload.encoding)
+        })?;
         let tokens: usize = result.sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         contract::TOKENS.add([SAMPLE, "out"], tokens as u64);
         Ok(result)

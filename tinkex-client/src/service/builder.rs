@@ -258,7 +258,8 @@ impl ServiceClientBuilder {
     }
 
     /// Reports nothing to the service of how the session goes. Default: its beginning and end and the failures of its
-    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). With
+    /// operations are reported, without credentials, prompts or data (PROTOCOL 20; `docs/configuration.md` lists them). The
+    /// words of the server's errors are among them, with what the server may quote there, but not those of a 422. With
     /// [`from_env`](Self::from_env), `TINKER_TELEMETRY` turns it off too. Reporting never delays a call and never fails
     /// one; only [`close`](ServiceClient::close) waits for it, 5 s at most.
     #[must_use]
@@ -295,6 +296,8 @@ impl ServiceClientBuilder {
     ///
     /// The sampler reports its failures under the session of the handle, unless told not to
     /// ([`without_telemetry`](Self::without_telemetry)); the beginning and the end of that session are not its to report.
+    /// [`SamplingClient::close`](crate::SamplingClient::close) sends what is left of its reports, 5 s at most; dropping it
+    /// loses them.
     ///
     /// # Errors
     /// As [`build`](Self::build).

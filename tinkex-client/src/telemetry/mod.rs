@@ -19,6 +19,8 @@
 //! * A call that failed is one `execute_with_retries.exception` with the number of its attempts, not one for each.
 //! * The polls of a session poller are told by the samples that fail with them.
 //! * No request header is sent. The reference SDK sends all of them with fatal polls, the API key included.
+//! * What ends because its client is closed has not failed, and goes untold.
+//! * What a server says of a request it could not process (422) is left out, as it may quote the request.
 //! * Failures before there is a session, and those of [`RestClient`](crate::RestClient), which needs none, go untold.
 //!
 //! A sampler that was opened from a handle reports its failures under the session of the handle, with a process id and
@@ -65,20 +67,26 @@ impl Telemetry {
 
     /// An error leaves the public method `method`: tells what it came from, and that it left.
     pub(crate) fn operation_failed(&self, method: &'static str, error: &Error) {
+        if operation_failure::is_orderly_end(error) {
+            return;
+        }
         self.add_origin(error);
         self.add(|_| operation_failure::leaving(method, error));
     }
 
-    /// A sample failed for good.
-    pub(crate) fn sample_failed(&self, error: &Error) {
+    /// A sample of the public method `method` failed for good.
+    pub(crate) fn sample_failed(&self, method: &'static str, error: &Error) {
+        if operation_failure::is_orderly_end(error) {
+            return;
+        }
         self.add_origin(error);
-        self.add(|queue| operation_failure::sample_attempt(error, false, queue.unix_seconds()));
-        self.add(|_| operation_failure::leaving("SamplingClient.sample", error));
+        self.add(|queue| operation_failure::sample_attempt(method, error, false, queue.unix_seconds()));
+        self.add(|_| operation_failure::leaving(method, error));
     }
 
-    /// A sample was lost, and is submitted anew.
-    pub(crate) fn sample_retried(&self, error: &Error) {
-        self.add(|queue| operation_failure::sample_attempt(error, true, queue.unix_seconds()));
+    /// A sample of the public method `method` was lost, and is submitted anew.
+    pub(crate) fn sample_retried(&self, method: &'static str, error: &Error) {
+        self.add(|queue| operation_failure::sample_attempt(method, error, true, queue.unix_seconds()));
     }
 
     fn add_origin(&self, error: &Error) {

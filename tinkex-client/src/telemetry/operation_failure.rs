@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::iter::successors;
 
 use serde_json::{Map, Value, json};
-use tinkex_future::{PollError, PollErrorKind};
+use tinkex_future::{PayloadEncoding, PollError, PollErrorKind};
 use tinkex_http::{HttpError, HttpErrorKind};
 use tinkex_types::{DecodeError, ErrorCategory, Severity};
 
@@ -31,6 +31,10 @@ pub(super) enum PollEnd {
 
 impl<'a> Origin<'a> {
     pub(super) fn of(error: &'a Error) -> Option<Self> {
+        if error.kind() == ErrorKind::CustomLoss {
+            // What is below it is the user's own, whatever its type.
+            return None;
+        }
         if let Some(http) = error.origin::<HttpError>() {
             return Some(Self::Call(http, error));
         }
@@ -95,10 +99,9 @@ impl<'a> Origin<'a> {
                     "iteration": error.attempts().saturating_sub(1),
                     "elapsed_time": error.elapsed().as_secs_f64(),
                 });
-                let protobuf = error.to_string().contains("protobuf");
-                let name = match protobuf {
-                    true => "APIFuture.result_async.proto_deserialization_error",
-                    false => "APIFuture.result_async.validation_error",
+                let name = match error.encoding() {
+                    Some(PayloadEncoding::Protobuf) => "APIFuture.result_async.proto_deserialization_error",
+                    _ => "APIFuture.result_async.validation_error",
                 };
                 Report::generic(name, Severity::Error, data)
             }
@@ -106,10 +109,16 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// A sample was submitted and failed. `now` is in seconds since 1970.
-pub(super) fn sample_attempt(error: &Error, should_retry: bool, now: f64) -> Report {
+/// Whether an operation ended because its client was closed or its model unloaded, by whoever called it: no failure.
+pub(super) fn is_orderly_end(error: &Error) -> bool {
+    let behind = error.origin::<Error>().filter(|_| error.kind() == ErrorKind::Poisoned);
+    error.kind() == ErrorKind::Closed || behind.is_some_and(is_orderly_end)
+}
+
+/// A sample of `method` was submitted and failed. `now` is in seconds since 1970.
+pub(super) fn sample_attempt(method: &'static str, error: &Error, should_retry: bool, now: f64) -> Report {
     let mut data = attempt(error, now);
-    data.insert("func".to_owned(), json!("SamplingClient.sample"));
+    data.insert("func".to_owned(), json!(method));
     data.insert("should_retry".to_owned(), json!(should_retry));
     let severity = severity_of(error, should_retry || error.is_retryable());
     Report::generic("RetryHandler.execute.exception", severity, Value::Object(data))
@@ -130,7 +139,8 @@ pub(super) fn leaving(method: &'static str, error: &Error) -> Report {
     if let Some(status) = error.status() {
         data.insert("status_code".to_owned(), json!(status));
     }
-    if let Some(http) = error.origin::<HttpError>().filter(|http| !http.body().is_empty()) {
+    let may_be_told = error.kind() != ErrorKind::CustomLoss && !quotes_request(error.status());
+    if let Some(http) = error.origin::<HttpError>().filter(|http| may_be_told && !http.body().is_empty()) {
         data.insert("body".to_owned(), json!(cut_body(http.body())));
     }
     Report::Generic {
@@ -172,19 +182,29 @@ pub(super) fn is_of_user(status: u16) -> bool {
     matches!(status, 400..=499) && status != 408
 }
 
+/// Whether what a server says with a status may quote the request, prompts and data included: it could not process the
+/// content, and shows what it was.
+pub(super) fn quotes_request(status: Option<u16>) -> bool {
+    status == Some(422)
+}
+
 /// What an error says. Of a custom loss nothing: its words are the user's own, and an error of what was called behind it
-/// repeats them.
+/// repeats them. Of a request that was refused for its content only that.
 fn message_of(error: &Error) -> String {
     match error.kind() {
         ErrorKind::CustomLoss => "a custom loss failed".to_owned(),
         ErrorKind::Poisoned => "an operation called before it failed, so this one was not sent".to_owned(),
+        _ if quotes_request(error.status()) => UNPROCESSABLE.to_owned(),
         _ => cut(&error.to_string()),
     }
 }
 
+/// What is told of an error instead of its words, which may quote the request.
+pub(super) const UNPROCESSABLE: &str = "HTTP 422: the server could not process the content of the request";
+
 /// What lies below an error, innermost last.
 fn causes_of(error: &Error) -> Option<String> {
-    if matches!(error.kind(), ErrorKind::CustomLoss | ErrorKind::Poisoned) {
+    if matches!(error.kind(), ErrorKind::CustomLoss | ErrorKind::Poisoned) || quotes_request(error.status()) {
         return None;
     }
     let causes = successors(error.source(), |cause| StdError::source(*cause));

@@ -6,7 +6,7 @@ use tinkex_http::{ApiResponse, HttpError, HttpErrorKind, shown_headers};
 use tinkex_types::Severity;
 use tokio::time::Instant;
 
-use super::operation_failure::{is_of_user, type_of_call, type_of_status};
+use super::operation_failure::{UNPROCESSABLE, is_of_user, quotes_request, type_of_call, type_of_status};
 use super::report::{Report, cut, cut_body};
 use crate::retrieve::is_refused;
 
@@ -56,7 +56,11 @@ impl PollFailure {
 
     pub(super) fn report(self, ask: &Ask<'_>, answer: &Result<ApiResponse, HttpError>) -> Report {
         let elapsed = ask.since.map(|since| Instant::now().saturating_duration_since(since));
-        let status = answer.as_ref().map_or(0, |response| response.status.as_u16());
+        let status = match answer {
+            Ok(response) => response.status.as_u16(),
+            Err(error) if is_refused(error) => 401,
+            Err(_) => 0,
+        };
         let mut data = Map::new();
         let mut say = |name: &str, value: Value| data.insert(name.to_owned(), value);
         say("request_id", json!(ask.request_id));
@@ -71,8 +75,12 @@ impl PollFailure {
         say("connection_error_retries", json!(ask.setbacks));
         match answer {
             Ok(response) => {
-                let body = cut_body(&response.body);
-                say("detail", json!(detail(&response.body).as_deref().unwrap_or(&body)));
+                let body = match quotes_request(Some(status)) {
+                    true => UNPROCESSABLE.to_owned(),
+                    false => cut_body(&response.body),
+                };
+                let detail = detail(&response.body).filter(|_| !quotes_request(Some(status)));
+                say("detail", json!(detail));
                 say("exception", json!(format!("Error code: {status} - {body}")));
                 say("exception_type", json!(type_of_status(status)));
                 let is_grave = matches!(self, Self::Fatal | Self::RetryIfBudget);
@@ -88,9 +96,14 @@ impl PollFailure {
                 let message = cut(&error.to_string());
                 say("detail", json!(message));
                 say("exception", json!(message));
+                if status != 0 {
+                    say("exception_type", json!(type_of_status(status)));
+                    let name = "APIFuture.result_async.api_status_error";
+                    return Report::generic(name, Severity::Error, Value::Object(data));
+                }
                 say("exception_type", json!(type_of_call(error)));
-                let severity = if self == Self::Fatal { Severity::Error } else { Severity::Warning };
-                Report::generic("APIFuture.result_async.connection_error", severity, Value::Object(data))
+                let name = "APIFuture.result_async.connection_error";
+                Report::generic(name, Severity::Warning, Value::Object(data))
             }
         }
     }

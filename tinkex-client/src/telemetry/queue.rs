@@ -16,6 +16,8 @@ use super::timestamp;
 
 /// More events than this do not wait; what comes then is dropped (PROTOCOL 20).
 pub(super) const CAPACITY: usize = 10_000;
+/// Nor do more bytes of them than this, by a rough count: an event can hold a whole error page.
+pub(super) const CAPACITY_BYTES: usize = 16 << 20;
 
 /// The events of one session.
 pub(super) struct EventQueue {
@@ -29,10 +31,24 @@ pub(super) struct EventQueue {
 }
 
 struct State {
-    events: VecDeque<TelemetryEvent>,
+    events: VecDeque<Waiting>,
+    /// What the events take, in bytes.
+    bytes: usize,
     next_index: u64,
     phase: Phase,
     dropped: Debounce,
+}
+
+/// An event and its size.
+struct Waiting {
+    event: TelemetryEvent,
+    bytes: usize,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.events.len() >= CAPACITY || self.bytes >= CAPACITY_BYTES
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +63,7 @@ impl EventQueue {
     pub(super) fn new(clock: WallClock, secrets: Secrets) -> Self {
         let state = State {
             events: VecDeque::new(),
+            bytes: 0,
             next_index: 0,
             phase: Phase::Open,
             dropped: Debounce::default(),
@@ -71,7 +88,7 @@ impl EventQueue {
     /// Whether it is worth making an event. One that finds no room counts as dropped.
     pub(super) fn has_room(&self) -> bool {
         let state = self.state();
-        if state.phase == Phase::Open && state.events.len() >= CAPACITY {
+        if state.phase == Phase::Open && state.is_full() {
             refuse(state);
             return false;
         }
@@ -89,19 +106,23 @@ impl EventQueue {
 
     fn push(&self, report: Report, next: Phase) -> bool {
         // Made before the lock is taken.
+        let bytes = report.bytes();
         let (event_id, timestamp) = (tinkex_http::random_uuid(), timestamp::rfc3339(self.clock.now()));
         let mut state = self.state();
         if state.phase != Phase::Open {
             return false;
         }
         state.phase = next;
-        if state.events.len() >= CAPACITY {
+        // There is always room for the last event: the service is to know that the session has ended.
+        if next == Phase::Open && state.is_full() {
             refuse(state);
             return false;
         }
         let event_session_index = state.next_index;
         state.next_index += 1;
-        state.events.push_back(report.into_event(Stamp { event_id, event_session_index, timestamp }));
+        let event = report.into_event(Stamp { event_id, event_session_index, timestamp });
+        state.bytes += bytes;
+        state.events.push_back(Waiting { event, bytes });
         true
     }
 
@@ -109,7 +130,9 @@ impl EventQueue {
     pub(super) fn take(&self, most: usize) -> Vec<TelemetryEvent> {
         let mut state = self.state();
         let count = state.events.len().min(most);
-        state.events.drain(..count).collect()
+        let taken: Vec<_> = state.events.drain(..count).collect();
+        state.bytes -= taken.iter().map(|waiting| waiting.bytes).sum::<usize>();
+        taken.into_iter().map(|waiting| waiting.event).collect()
     }
 
     /// Completes when something is to be sent at once.
@@ -144,6 +167,7 @@ impl EventQueue {
         let left = {
             let mut state = self.state();
             state.phase = Phase::Over;
+            state.bytes = 0;
             std::mem::take(&mut state.events).len()
         };
         if left > 0 {
@@ -173,14 +197,45 @@ impl fmt::Debug for EventQueue {
 /// Drops an event for want of room.
 fn refuse(mut state: MutexGuard<'_, State>) {
     state.next_index += 1;
-    let due = state.dropped.note(1);
+    let (due, waiting) = (state.dropped.note(1), state.events.len());
     drop(state);
     count_dropped(1);
     if let Some(count) = due {
-        tracing::warn!("{CAPACITY} telemetry events wait to be sent already; dropped {count} more");
+        tracing::warn!("{waiting} telemetry events wait to be sent already; dropped {count} more");
     }
 }
 
 fn count_dropped(count: u64) {
     contract::TELEMETRY_EVENTS.add(["dropped"], count);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use serde_json::json;
+    use tinkex_types::Severity;
+
+    use super::*;
+
+    /// Error pages fill the queue before their number does. The end of the session is taken in all the same, and what is
+    /// taken out makes room.
+    #[test]
+    fn bounded_in_bytes() {
+        let queue = || EventQueue::new(WallClock::new(|| SystemTime::UNIX_EPOCH), Secrets::default());
+        let page = || Report::generic("page", Severity::Error, json!({ "body": "x".repeat(1 << 20) }));
+        let full = queue();
+        let fit = (0..32).take_while(|_| full.has_room()).map(|_| full.add(page())).count();
+        assert_eq!(fit, 16);
+        full.add(page());
+        assert_eq!(full.take(4).len(), 4);
+        assert!(full.has_room());
+        (0..4).for_each(|_| full.add(page()));
+        assert!(!full.has_room());
+        full.drain(Some(Report::SessionEnd { after: Duration::ZERO }));
+        let left = full.take(100);
+        assert_eq!(left.len(), 17);
+        assert!(matches!(left.last(), Some(TelemetryEvent::SessionEnd { .. })));
+        assert_eq!(full.state().bytes, 0);
+    }
 }

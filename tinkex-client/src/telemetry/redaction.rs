@@ -3,51 +3,77 @@
 //! Three nets, one behind the other: what is known to be a secret, wherever it stands; what looks like a credential; and,
 //! before either, the HTTP layer, which takes the credential of an attempt out of the error that answers it.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use tinkex_http::{REDACTED, scrub_text};
+use tinkex_http::{REDACTED, scrub_credentials};
 use tinkex_types::TelemetryEvent;
 
 /// Shorter texts are no secrets: they stand in any text by accident.
 const SHORTEST: usize = 4;
 /// The last word of a header value with several is a secret too, such as the token behind `Bearer`, from this length on.
 const SHORTEST_WORD: usize = 8;
-/// Secrets that are remembered; tokens change, and old ones may still be echoed. The oldest is forgotten first.
-const MOST: usize = 64;
+/// Passing secrets that are remembered: tokens change, and old ones may still be echoed. The oldest is forgotten first.
+const MOST_PASSING: usize = 64;
 /// What stands where a text was cut, here or by those who made the error.
 const CUTS: [&str; 2] = ["…", "..."];
 /// No text that is sent is longer than this, in characters.
 const LONGEST_TEXT: usize = 1000;
-/// How credentials begin (PROTOCOL 3.1).
-const PREFIXES: [&str; 2] = ["tml-", "eyJ"];
 /// Behind it stands a token.
 const SCHEME: &str = "bearer ";
 
 /// What no event may hold. It prints nothing.
 #[derive(Debug, Default)]
-pub(super) struct Secrets(Mutex<Vec<SecretString>>);
+pub(super) struct Secrets(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Of the client: its key, the values of its headers. Never forgotten.
+    fixed: Vec<Secret>,
+    /// Of a call, or for a time.
+    passing: VecDeque<Secret>,
+}
+
+/// A secret in the forms that it has in texts.
+#[derive(Debug)]
+struct Secret {
+    plain: SecretString,
+    /// Inside a JSON string, where that is another.
+    escaped: Option<SecretString>,
+}
 
 impl Secrets {
-    /// Adds a secret. A known one is kept once.
-    pub(super) fn learn(&self, secret: &str) {
-        let secret = secret.trim();
-        self.keep(secret, SHORTEST);
-        if let Some((_, word)) = secret.rsplit_once(char::is_whitespace) {
-            self.keep(word, SHORTEST_WORD);
+    /// Adds a secret of the client's, which is never forgotten. A known one is kept once.
+    pub(super) fn learn_for_good(&self, secret: &str) {
+        for secret in parts(secret) {
+            let mut known = self.known();
+            if !known.fixed.iter().any(|one| one.is(secret)) {
+                known.fixed.push(Secret::new(secret));
+            }
         }
     }
 
-    fn keep(&self, secret: &str, shortest: usize) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if secret.len() < shortest || known.iter().any(|one| one.expose_secret() == secret) {
-            return;
+    /// Adds a secret that passes, such as a token. Many later ones displace it.
+    pub(super) fn learn(&self, secret: &str) {
+        for secret in parts(secret) {
+            let mut known = self.known();
+            if known.fixed.iter().any(|one| one.is(secret)) {
+                continue;
+            }
+            let before = known.passing.iter().position(|one| one.is(secret));
+            // What is learned again is the newest.
+            let before = before.and_then(|at| known.passing.remove(at));
+            if known.passing.len() >= MOST_PASSING {
+                known.passing.pop_front();
+            }
+            known.passing.push_back(before.unwrap_or_else(|| Secret::new(secret)));
         }
-        if known.len() >= MOST {
-            known.remove(0);
-        }
-        known.push(SecretString::from(secret));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the secrets out of everything in an event that can come from outside.
@@ -77,17 +103,45 @@ impl Secrets {
     pub(super) fn redact_text(&self, text: &mut String) {
         let mut clean = std::mem::take(text);
         {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            for secret in known.iter() {
-                clean = without_beginnings(scrub_text(clean, secret.expose_secret()), secret.expose_secret());
+            let known = self.known();
+            for secret in known.fixed.iter().chain(&known.passing) {
+                clean = without_beginnings(secret.taken_out_of(clean), secret.plain.expose_secret());
             }
         }
-        *text = without_credentials(&clean);
+        *text = without_bearers(&scrub_credentials(clean));
         if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
             text.truncate(end);
             text.push_str(CUTS[0]);
         }
     }
+}
+
+impl Secret {
+    fn new(secret: &str) -> Self {
+        let escaped = serde_json::to_string(secret).unwrap_or_default();
+        let escaped = escaped.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default();
+        let differs = !escaped.is_empty() && escaped != secret;
+        Self { plain: SecretString::from(secret), escaped: differs.then(|| SecretString::from(escaped)) }
+    }
+
+    fn is(&self, secret: &str) -> bool {
+        self.plain.expose_secret() == secret
+    }
+
+    fn taken_out_of(&self, text: String) -> String {
+        [Some(&self.plain), self.escaped.as_ref()].into_iter().flatten().fold(text, |text, form| {
+            let form = form.expose_secret();
+            if text.contains(form) { text.replace(form, REDACTED) } else { text }
+        })
+    }
+}
+
+/// What of a value is a secret: all of it, and the last word of several.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    let value = value.trim();
+    let whole = (value.len() >= SHORTEST).then_some(value);
+    let word = value.rsplit_once(char::is_whitespace).map(|(_, word)| word);
+    whole.into_iter().chain(word.filter(|word| word.len() >= SHORTEST_WORD))
 }
 
 /// Takes out the beginning of a secret in the middle of which a text was cut.
@@ -112,43 +166,24 @@ fn without_beginnings_before(cut: &str, text: String, secret: &str) -> String {
     parts.join(cut)
 }
 
-/// Takes out what looks like a credential: a key, a JWT, a bearer token.
-fn without_credentials(text: &str) -> String {
+/// Takes out the tokens behind the word `Bearer`, whatever they look like.
+fn without_bearers(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(letter) = rest.chars().next() {
-        let token = match out.ends_with(|c: char| c.is_ascii_alphanumeric()) {
-            true => None,
-            false => credential(rest),
-        };
-        match token {
-            Some((kept, end)) => {
-                out.push_str(&rest[..kept]);
-                out.push_str(REDACTED);
-                rest = &rest[end..];
-            }
-            None => {
-                out.push(letter);
-                rest = &rest[letter.len_utf8()..];
-            }
+    let mut done = 0;
+    while let Some(at) = lower[done..].find(SCHEME) {
+        let begin = done + at + SCHEME.len();
+        let end = token_end(text, begin);
+        out.push_str(&text[done..begin]);
+        if end - begin >= SHORTEST {
+            out.push_str(REDACTED);
+            done = end;
+        } else {
+            done = begin;
         }
     }
+    out.push_str(&text[done..]);
     out
-}
-
-/// Where `text` begins with a credential: how much of it may be shown, and where it ends.
-fn credential(text: &str) -> Option<(usize, usize)> {
-    if PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
-        let end = token_end(text, 0);
-        return (end > SHORTEST).then_some((0, end));
-    }
-    let scheme = text.get(..SCHEME.len())?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return None;
-    }
-    let end = token_end(text, SCHEME.len());
-    (end - SCHEME.len() >= SHORTEST && !text[SCHEME.len()..].starts_with(REDACTED))
-        .then_some((SCHEME.len(), end))
 }
 
 /// Where the token ends that begins at `from`.
@@ -180,10 +215,24 @@ mod tests {
         ] {
             assert_eq!(redacted(secrets, text), expected);
         }
+    }
+
+    /// The key and the headers of a client are known as long as it lives; tokens pass.
+    #[test]
+    fn what_is_forgotten() {
         let many = Secrets::default();
-        (0..1000).for_each(|n| many.learn(&format!("secret-{n:04}")));
-        assert_eq!(many.0.lock().unwrap().len(), MOST);
-        assert!(!format!("{many:?}").contains("secret-0"));
+        many.learn_for_good("the key of the client");
+        many.learn("the first token");
+        for n in 0..1000 {
+            many.learn(&format!("secret-{n:04}"));
+            many.learn("renewed-each-time");
+        }
+        assert_eq!(many.known().passing.len(), MOST_PASSING);
+        let mut text = "the key of the client, secret-0000, secret-0999, renewed-each-time".to_owned();
+        many.redact_text(&mut text);
+        assert_eq!(text, "[REDACTED], secret-0000, [REDACTED], [REDACTED]");
+        let shown = format!("{many:?}");
+        assert!(!shown.contains("secret-0") && !shown.contains("the key"), "{shown}");
     }
 
     /// Errors keep the beginnings of long answers, and one may end in the middle of a secret.
@@ -212,7 +261,13 @@ mod tests {
     fn what_looks_like_a_credential() {
         for (text, expected) in [
             ("key tml-abc_123 is unknown", "key [REDACTED] is unknown"),
-            (r#"{"k":"tml-abc"}"#, r#"{"k":"[REDACTED]"}"#),
+            (r#"{"k":"tml-abcd"}"#, r#"{"k":"[REDACTED]"}"#),
+            (
+                r#"{"k":"line\ntml-abcd, \u003deyJhIjox%3DeyJhIjox"}"#,
+                r#"{"k":"line\n[REDACTED], \u003d[REDACTED]%3D[REDACTED]"}"#,
+            ),
+            (r"line\nBearer abcd-efgh", r"line\nBearer [REDACTED]"),
+            ("Bearer tml-0123 and Bearer: none", "Bearer [REDACTED] and Bearer: none"),
             ("token=eyJhIjoxfQ.eyJleHAiOjF9.s-_g, expired", "token=[REDACTED], expired"),
             ("Authorization: Bearer abc.DEF/1+2==", "Authorization: Bearer [REDACTED]"),
             ("BEARER eyJhIjoxfQ", "BEARER [REDACTED]"),

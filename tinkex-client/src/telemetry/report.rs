@@ -11,6 +11,9 @@ use super::timestamp;
 /// that what is sent has been looked at for secrets in its surroundings.
 const LONGEST_TEXT: usize = 2000;
 
+/// What an event takes besides its texts, in bytes, roughly: its number, its id, its time, and its place in the queue.
+const FRAME_BYTES: usize = 256;
+
 /// One event to be.
 pub(super) enum Report {
     SessionStart,
@@ -61,6 +64,18 @@ impl Report {
         }
     }
 
+    /// What it takes while it waits, in bytes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::SessionStart | Self::SessionEnd { .. } => 0,
+            Self::Unhandled { error_type, error_message, causes } => {
+                error_type.len() + error_message.len() + causes.as_ref().map_or(0, String::len)
+            }
+            Self::Generic { data, .. } => bytes_of(data),
+        };
+        FRAME_BYTES + texts
+    }
+
     pub(super) fn into_event(self, stamp: Stamp) -> TelemetryEvent {
         let Stamp { event_id, event_session_index, timestamp } = stamp;
         match self {
@@ -96,6 +111,17 @@ impl Report {
             },
         }
     }
+}
+
+/// What a value takes, in bytes, roughly.
+fn bytes_of(value: &Value) -> usize {
+    let inside = match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(bytes_of).sum(),
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + bytes_of(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inside
 }
 
 /// The beginning of a text from elsewhere.

@@ -61,9 +61,9 @@ impl Reporter {
         };
         let secrets = Secrets::default();
         for secret in &settings.secrets {
-            secrets.learn(secret.expose_secret());
+            secrets.learn_for_good(secret.expose_secret());
         }
-        secrets.learn(credentials.identity().expose_secret());
+        secrets.learn_for_good(credentials.identity().expose_secret());
         let queue = Arc::new(EventQueue::new(settings.clock.clone(), secrets));
         if session == ReportedSession::Own {
             queue.add(Report::SessionStart);
@@ -83,6 +83,14 @@ impl Reporter {
     /// Where failures are told.
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    /// Of the session of another process: sends what is left, as [`close`](Self::close) does. The end of a session of one's
+    /// own comes later.
+    pub(crate) async fn close_if_joined(&self) {
+        if self.session == ReportedSession::Joined {
+            self.close().await;
+        }
     }
 
     /// Reports the end of the session and waits until everything is sent, 5 s at most. Nothing is reported after that.
@@ -177,7 +185,11 @@ impl Courier {
         {
             self.queue.secrets().learn(text);
         }
-        events.iter_mut().for_each(|event| self.queue.secrets().redact(event));
+        for event in &mut events {
+            self.queue.secrets().redact(event);
+            // Long texts take long to search, and nobody's sample is to wait for that.
+            tokio::task::yield_now().await;
+        }
         let batch = TelemetryBatch {
             events,
             platform: process::platform().to_owned(),

@@ -60,8 +60,10 @@ impl Call {
         let retrieve = HttpRetrieve::new(&trainer.holder, self.operation.method);
         let poller = trainer.poller.clone().over(retrieve).progress(progress);
         let payload = poller.poll(promise).await.map_err(|error| Error::from(error).after_acceptance())?;
-        read(&payload)
-            .map_err(|error| Error::decode(error, &request_id, self.row.polls(), self.row.age()).taken_in())
+        read(&payload).map_err(|error| {
+            let unreadable = Error::decode(error, &request_id, self.row.polls(), self.row.age());
+            unreadable.of(payload.encoding).taken_in()
+        })
     }
 }
 
@@ -133,7 +135,7 @@ impl Error {
 pub(crate) fn read_json<T: DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
     match payload.encoding {
         PayloadEncoding::Json => {
-            serde_json::from_slice(&payload.body).map_err(|e| DecodeError::new("the result", e))
+            serde_json::from_slice(&payload.body).map_err(|e| DecodeError::of_json("the result", &e))
         }
         _ => Err(DecodeError::new("the result", "it is protobuf where JSON belongs")),
     }

@@ -7,6 +7,7 @@ mod failures;
 mod order;
 mod refresh;
 mod secrets;
+mod short_keys;
 mod store;
 
 use std::sync::Arc;

@@ -217,6 +217,8 @@ async fn a_key_is_never_said() {
     let sent: BTreeSet<_> =
         server.all_requests().iter().map(|request| credential(request).to_owned()).collect();
     assert!(sent.contains(KEY));
+    // The observers run on threads of their own; what is said there is among what was looked at.
+    assert!(said.everything().contains("a queue-state observer panicked"), "it was seen");
     assert_no_leak(&said, &BTreeSet::from([KEY.to_owned()]));
 }
 

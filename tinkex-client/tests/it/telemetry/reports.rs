@@ -7,6 +7,7 @@ use tinkex_client::{
     AdamParams, BoxError, CustomLossOutput, Datum, ErrorKind, FinishReason, Logprobs, PollPolicy,
     RetryPolicy, SampleOptions, SamplingClient, SaveState, ServiceClient, TrainingClient,
 };
+use tinkex_http::{ApiRequest, HttpClient};
 use tinkex_testkit::{FakeServer, Step};
 
 use super::{SECOND, events, name, names, reporting, settle};
@@ -71,7 +72,7 @@ async fn success() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_submission() {
     let body = json!({ "detail": "no such thing", "extra": 1 });
-    let refusal = Step::status(422).json_body(body.clone());
+    let refusal = Step::status(403).json_body(body.clone());
     let events = of_a_sample("asample", vec![refusal], PollPolicy::default()).await;
     let expected = [
         "InternalClientHolder.execute_with_retries.exception",
@@ -80,7 +81,7 @@ async fn a_refused_submission() {
     ];
     assert_eq!(names(&events), expected);
     let said = json!({
-        "exception_type": "UnprocessableEntityError", "status_code": 422, "is_user_error": true,
+        "exception_type": "PermissionDeniedError", "status_code": 403, "is_user_error": true,
         "elapsed_time": 0.0,
     });
     let call = assert_data(&events[0], "WARNING", said.clone());
@@ -89,8 +90,7 @@ async fn a_refused_submission() {
     assert!(call["current_time"].as_f64().unwrap() >= call["start_time"].as_f64().unwrap());
     let sample = assert_data(&events[1], "WARNING", said);
     assert_eq!(sample["should_retry"], false);
-    let user =
-        json!({ "error_type": "UnprocessableEntityError", "status_code": 422, "body": body.to_string() });
+    let user = json!({ "error_type": "PermissionDeniedError", "status_code": 403, "body": body.to_string() });
     let user = assert_data(&events[2], "WARNING", user);
     assert!(user["message"].as_str().unwrap().contains("no such thing"));
 }
@@ -171,11 +171,16 @@ async fn results() {
             "validation_error",
             "APIResponseValidationError",
         ),
-        (vec![garbage()], patient, "error", "APIResponseValidationError"),
+        (
+            vec![Step::json(json!({ "sequences": "protobuf" }))],
+            patient,
+            "validation_error",
+            "APIResponseValidationError",
+        ),
+        (vec![garbage()], patient, "proto_deserialization_error", "APIResponseValidationError"),
     ] {
         let events = of_a_sample("retrieve_future", steps, policy).await;
-        assert!(name(&events[0]).starts_with("APIFuture.result_async."), "{events:?}");
-        assert!(name(&events[0]).ends_with(event), "{events:?}");
+        assert_eq!(name(&events[0]), format!("APIFuture.result_async.{event}"), "{events:?}");
         let data = assert_data(&events[0], "ERROR", json!({ "iteration": 0 }));
         assert!(data["request_id"].as_str().unwrap().starts_with("req-"), "{data}");
         let last = events.last().unwrap();
@@ -248,15 +253,108 @@ async fn training() {
     let loss = |_: &[Datum], _: &[Logprobs<'_>]| {
         Err::<CustomLossOutput, BoxError>("the private data of a user".into())
     };
+    // An error of the user's own may be one of a call somewhere else, which is nobody's business here.
+    let elsewhere = FakeServer::new();
+    elsewhere.script("private", [Step::status(403).body("private")]).then_behave();
+    let http = HttpClient::builder(elsewhere.url().parse().unwrap(), harness::transport(&elsewhere));
+    let http = http.build().unwrap();
+    let theirs = http.send(&ApiRequest::get("private", "/api/v1/private")).await.unwrap_err();
+    let theirs = std::sync::Mutex::new(Some(theirs));
+    let calling = move |_: &[Datum], _: &[Logprobs<'_>]| {
+        let theirs = theirs.lock().unwrap().take().unwrap();
+        Err::<CustomLossOutput, BoxError>(Box::new(theirs))
+    };
+    let calling = trainer.forward_backward_custom(vec![example("abc")], calling);
+    assert_eq!(calling.await.unwrap_err().kind(), ErrorKind::CustomLoss);
     let failing = trainer.forward_backward_custom(vec![example("abc")], loss);
     let behind = trainer.optim_step(AdamParams::new(1e-3));
     assert_eq!(failing.await.unwrap_err().kind(), ErrorKind::CustomLoss);
     assert_eq!(behind.await.unwrap_err().kind(), ErrorKind::Poisoned);
     let events = reported(&server, service).await;
     let call = "InternalClientHolder.execute_with_retries.exception";
-    assert_eq!(names(&events), [call, "user_error", "user_error", "user_error"]);
+    assert_eq!(names(&events), [call, "user_error", "user_error", "user_error", "user_error"]);
     assert_data(&events[0], "WARNING", json!({ "func": "optim_step", "status_code": 422 }));
     let types: Vec<_> = events[2..].iter().map(|event| &event["event_data"]["error_type"]).collect();
-    assert_eq!(types, ["CustomLoss", "Poisoned"]);
+    assert_eq!(types, ["CustomLoss", "CustomLoss", "Poisoned"]);
     assert!(events.iter().all(|event| !event.to_string().contains("private")), "{events:?}");
+}
+
+/// Failures are told under the name of the method that was called.
+#[tokio::test(start_paused = true)]
+async fn methods_of_samplers() {
+    let server = FakeServer::new();
+    let (service, sampler) = reporting(&server).await;
+    let failure = json!({ "error": "no", "category": "server" });
+    server.script("retrieve_future", [Step::json(failure)]).then_repeat_last();
+    sampler.compute_logprobs(tinkex_client::ModelInput::from_ints([1])).await.unwrap_err();
+    sampler.resume("elsewhere").await.unwrap_err();
+    sampler.sample(request(&[1])).await.unwrap_err();
+    let events = reported(&server, service).await;
+    let funcs: Vec<_> = events.iter().filter_map(|event| event["event_data"]["func"].as_str()).collect();
+    let methods = ["SamplingClient.compute_logprobs", "SamplingClient.resume", "SamplingClient.sample"];
+    assert_eq!(funcs, methods);
+    let left = events.iter().filter(|event| name(event) == "UNHANDLED_EXCEPTION");
+    for (event, method) in left.zip(methods) {
+        let message = event["error_message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{method}: ")), "{message}");
+    }
+}
+
+/// A credential that is refused while a promise is polled is the 401 that ends the poll.
+#[tokio::test(start_paused = true)]
+async fn a_credential_refused_during_a_poll() {
+    let (behind, server, wall) = crate::credentials::exchanging();
+    behind.set_latency(Duration::from_secs(3600));
+    let builder = harness::reporting_builder(&server).wall_clock(wall.clock());
+    let service = builder.build().await.unwrap();
+    let sampler = service.sampling_client().base_model(MODEL).create().await.unwrap();
+    let handle = sampler.sample(request(&[1]));
+    server.wait_for("retrieve_future", 1).await;
+    // By then the beginning of the session is sent.
+    tokio::time::sleep(SECOND * 12).await;
+    wall.jump(3600 - 40);
+    behind.refuse_exchange(Some(401));
+    assert_eq!(handle.await.unwrap_err().status(), Some(401));
+    behind.refuse_exchange(None);
+    let events = reported(&server, service).await;
+    let refused = events.iter().find(|event| name(event).starts_with("APIFuture")).unwrap();
+    assert_eq!(name(refused), "APIFuture.result_async.api_status_error");
+    let expected = json!({ "status_code": 401, "is_user_error": true, "kind": "fatal",
+                           "exception_type": "AuthenticationError", "should_retry": false });
+    assert_data(refused, "ERROR", expected);
+}
+
+/// What is given up because its client was closed has not failed.
+#[tokio::test(start_paused = true)]
+async fn samples_of_a_closed_client() {
+    let behind = tinkex_testkit::service::Service::default();
+    behind.set_client_config(&json!({ "sample_use_retrieve_futures": true }));
+    let server = FakeServer::with(behind);
+    let (service, sampler) = reporting(&server).await;
+    server.script("retrieve_futures", [Step::hang()]).then_repeat_last();
+    let samples: Vec<_> = (0..3).map(|_| sampler.sample(request(&[1]))).collect();
+    server.wait_for("asample", 3).await;
+    settle().await;
+    assert_eq!(names(&reported(&server, service).await), [""; 0]);
+    for sample in samples {
+        assert_eq!(sample.await.unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+/// What a server says of content that it could not process may be that content: only the status is told.
+#[tokio::test(start_paused = true)]
+async fn words_that_quote_the_request() {
+    let server = FakeServer::new();
+    let (service, sampler) = reporting(&server).await;
+    let refusal = || json!({ "detail": [{ "msg": "bad", "input": "my private prompt" }] });
+    server.script("asample", [Step::status(422).json_body(refusal())]).then_behave();
+    sampler.sample(request(&[1])).await.unwrap_err();
+    server.script("retrieve_future", [Step::status(422).json_body(refusal())]).then_behave();
+    sampler.sample(request(&[1])).await.unwrap_err();
+    let events = reported(&server, service).await;
+    let told = names(&events);
+    assert_eq!(told.iter().filter(|name| **name == "user_error").count(), 2, "{told:?}");
+    assert_eq!(told.iter().filter(|name| name.ends_with("api_status_error")).count(), 1, "{told:?}");
+    assert!(events.iter().all(|event| !event.to_string().contains("private")), "{events:?}");
+    assert!(events.iter().all(|event| event["event_data"]["status_code"] == 422), "{events:?}");
 }

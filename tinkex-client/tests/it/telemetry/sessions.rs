@@ -55,12 +55,14 @@ async fn a_sampler_opened_from_a_handle() {
     assert_eq!(server.count("telemetry"), 0, "nothing failed");
     server.script("asample", [Step::status(422)]);
     opened.sample(request(&[1])).await.unwrap_err();
-    settle().await;
-    opened.close().await;
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    opened.close().await;
+    let sent = server.count("telemetry");
+    settle().await;
+    assert!(tokio::runtime::Handle::current().metrics().num_alive_tasks() < tasks);
     drop(opened);
     tokio::time::sleep(SECOND * 25).await;
-    assert!(tokio::runtime::Handle::current().metrics().num_alive_tasks() < tasks);
+    assert_eq!((sent, server.count("telemetry")), (1, 1), "closing waits for what is left");
     let requests = server.requests("telemetry");
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].json().unwrap()["session_id"], *service.session_id().unwrap());
