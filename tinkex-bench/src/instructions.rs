@@ -1,11 +1,11 @@
-//! How many instructions the encode and decode paths take, counted by callgrind: unlike time, the count is the same on
-//! a busy machine.
+//! How many instructions the encode and decode paths take, and how many allocations a sample makes, counted by valgrind:
+//! unlike time, the counts are the same on a busy machine.
 //!
 //! Each operation runs in a process of its own twice, with different numbers of repetitions. The difference, divided by
 //! the difference of the repetitions, is the cost of one; all setup cancels out.
 
-mod callgrind;
 mod canned_transport;
+mod valgrind;
 
 use serde::Serialize;
 use tinkex_client::{ModelInput, SampleRequest, SamplingParams, ServiceClient, SharedTransport};
@@ -15,12 +15,17 @@ use crate::command_line::Size;
 use crate::operations::{self, Cut, Operation};
 use canned_transport::CannedTransport;
 
-/// The instructions of one operation.
+/// What one operation takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Count {
     pub(crate) operation: String,
     pub(crate) instructions: f64,
+    /// Where they are of interest.
+    pub(crate) allocations: Option<f64>,
 }
+
+/// How the name of the measurements ends where nobody takes them.
+pub(crate) const NO_RECORDER: &str = "without a recorder";
 
 /// What there is to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +62,14 @@ impl Counted {
             Self::DecodeForwardBackward => "decode 128 x 2048 logprobs".to_owned(),
             Self::Sample(tokens) => format!("a whole sample in memory, {tokens} tokens"),
             Self::Measurements => {
-                format!("{} measurements without a recorder", tinkex_metrics::contract::ALL.len())
+                format!("{} measurements {NO_RECORDER}", tinkex_metrics::contract::ALL.len())
             }
         }
+    }
+
+    /// Whether allocations are of interest: encoding makes one, its result.
+    fn allocates(self) -> bool {
+        matches!(self, Self::Sample(_) | Self::Measurements)
     }
 
     /// The repetitions of the two runs.
@@ -74,7 +84,7 @@ impl Counted {
 
 /// Counts everything; a sentence that says why not, where there is no callgrind.
 pub(crate) fn run(size: Size) -> Result<Result<Vec<Count>, String>, AnyError> {
-    if let Err(missing) = callgrind::check() {
+    if let Err(missing) = valgrind::check() {
         return Ok(Err(missing));
     }
     let counted = match size {
@@ -85,9 +95,13 @@ pub(crate) fn run(size: Size) -> Result<Result<Vec<Count>, String>, AnyError> {
     for counted in counted {
         let operation = counted.name();
         let [few, many] = counted.repetitions();
-        let difference =
-            callgrind::count(&operation, many)?.saturating_sub(callgrind::count(&operation, few)?);
-        counts.push(Count { instructions: difference as f64 / (many - few) as f64, operation });
+        let of_one = |count: fn(&str, usize) -> Result<u64, AnyError>| -> Result<f64, AnyError> {
+            let difference = count(&operation, many)?.saturating_sub(count(&operation, few)?);
+            Ok(difference as f64 / (many - few) as f64)
+        };
+        let instructions = of_one(valgrind::instructions)?;
+        let allocations = counted.allocates().then(|| of_one(valgrind::allocations)).transpose()?;
+        counts.push(Count { instructions, allocations, operation });
     }
     Ok(Ok(counts))
 }

@@ -55,8 +55,8 @@ pub(crate) fn describe(pinning: Option<Pinning>, http: Http) -> Vec<String> {
          measured; no target speaks of that. Added latency is the time from the call to the result, less the 5 s. \
          The time without heartbeats is seen by the server, from the first request of a run to the last."
             .to_owned(),
-        "Instructions are counted by callgrind as the difference of two runs with different repetitions; a whole \
-         sample runs on one thread over a transport that answers from memory."
+        "Instructions and allocations are counted by valgrind as the difference of two runs with different \
+         repetitions; a whole sample runs on one thread over a transport that answers from memory."
             .to_owned(),
     ]
 }

@@ -42,7 +42,11 @@ pub(super) fn report() -> Report {
             copy_milliseconds: 0.01,
             target_milliseconds: Some(0.5),
         }],
-        instructions: vec![Count { operation: "encode".to_owned(), instructions: 1_234.0 }],
+        instructions: vec![Count {
+            operation: "encode".to_owned(),
+            instructions: 1_234.0,
+            allocations: None,
+        }],
         notes: Vec::new(),
         failures: Vec::new(),
         targets: Vec::new(),

@@ -137,11 +137,12 @@ fn wire(report: &Report) -> Table {
 }
 
 fn instructions(report: &Report) -> Table {
-    let rows = report
-        .instructions
-        .iter()
-        .map(|count| vec![count.operation.clone(), format!("{:.0}", count.instructions)]);
-    let header = vec!["", "instructions"];
+    let rows = report.instructions.iter().map(|count| {
+        let allocations =
+            count.allocations.map_or_else(String::new, |allocations| format!("{allocations:.1}"));
+        vec![count.operation.clone(), format!("{:.0}", count.instructions), allocations]
+    });
+    let header = vec!["", "instructions", "allocations"];
     Table { title: "Encoding and decoding, instructions", header, rows: rows.collect() }
 }
 

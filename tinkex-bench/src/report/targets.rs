@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Report;
 use crate::cell::{Load, Polling};
 use crate::contender::Contender::{Bare, Measured, Python, Tinkex};
+use crate::instructions::NO_RECORDER;
 use crate::reading::Reading;
 use crate::rounds::Rounds;
 use crate::statistics::Spread;
@@ -178,6 +179,13 @@ pub(super) fn judge(report: &Report, reason_not_to: Option<&str>) -> Vec<Target>
             1,
         ),
     ];
+    if let Some(count) = report.instructions.iter().find(|count| count.operation.ends_with(NO_RECORDER))
+        && let Some(value) = count.allocations
+    {
+        let finding = Finding { value, cell: count.operation.clone(), rounds: 1 };
+        let what = format!("allocations of {}", count.operation);
+        targets.push(target(&what, "none", Bound::AtMost(0.0), vec![finding], 1));
+    }
     for timing in &report.wire {
         let Some(most) = timing.target_milliseconds else { continue };
         let finding = Finding { value: timing.milliseconds, cell: timing.name.clone(), rounds: 1 };
