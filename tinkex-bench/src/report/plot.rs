@@ -107,7 +107,7 @@ fn draw(svg: &mut String, lines: &[Line], prompt: usize) -> Result<(), Box<dyn E
         .configure_series_labels()
         .background_style(WHITE.mix(0.8))
         .border_style(RGBColor(200, 200, 200))
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::MiddleRight)
         .draw()?;
     root.present()?;
     Ok(())
