@@ -23,23 +23,10 @@ pub(crate) fn sampling(options: &Options) -> Vec<Task> {
         Size::Usual => (&[256, 2_048, 16_384], &[1, 64, 400], 10),
         Size::Full => (&[256, 2_048, 16_384], &[1, 64, 400, 4_000, 10_000], 10),
     };
-    let mut tasks = Vec::new();
-    for polling in [Polling::PerRequest, Polling::Session] {
-        for &prompt_tokens in &only(options.prompt_tokens, prompts) {
-            for &in_flight in &only(options.in_flight, in_flight) {
-                let measured =
-                    options.samples.unwrap_or_else(|| samples(options.size, prompt_tokens, in_flight));
-                let load = Load::Samples { warm_up: measured / 5, measured };
-                let http = options.http;
-                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http };
-                let all = Contender::SIDE_BY_SIDE.into_iter();
-                let contenders =
-                    all.filter(|who| *who != Contender::Python || in_flight <= MOST_FOR_PYTHON).collect();
-                tasks.push(Task { cell, contenders, rounds: options.rounds.unwrap_or(rounds) });
-            }
-        }
-    }
-    tasks
+    as_fast_as_they_go(options, prompts, in_flight, rounds, |in_flight| {
+        let all = Contender::SIDE_BY_SIDE.into_iter();
+        all.filter(|who| *who != Contender::Python || in_flight <= MOST_FOR_PYTHON).collect()
+    })
 }
 
 /// What recording metrics costs: the client with and without a recorder.
@@ -49,6 +36,17 @@ pub(crate) fn metrics(options: &Options) -> Vec<Task> {
         Size::Quick => (&[256], &[64], 3),
         Size::Usual | Size::Full => (&[256, 2_048], &[1, 64], 10),
     };
+    as_fast_as_they_go(options, prompts, in_flight, rounds, |_| vec![Contender::Tinkex, Contender::Measured])
+}
+
+/// A cell for each prompt, number in flight and way of polling, with a server that answers at once.
+fn as_fast_as_they_go(
+    options: &Options,
+    prompts: &[usize],
+    in_flight: &[usize],
+    rounds: usize,
+    contenders: impl Fn(usize) -> Vec<Contender>,
+) -> Vec<Task> {
     let mut tasks = Vec::new();
     for polling in [Polling::PerRequest, Polling::Session] {
         for &prompt_tokens in &only(options.prompt_tokens, prompts) {
@@ -56,9 +54,10 @@ pub(crate) fn metrics(options: &Options) -> Vec<Task> {
                 let measured =
                     options.samples.unwrap_or_else(|| samples(options.size, prompt_tokens, in_flight));
                 let load = Load::Samples { warm_up: measured / 5, measured };
-                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http: options.http };
-                let contenders = vec![Contender::Tinkex, Contender::Measured];
-                tasks.push(Task { cell, contenders, rounds: options.rounds.unwrap_or(rounds) });
+                let http = options.http;
+                let cell = Cell { prompt_tokens, in_flight, reply_ms: 0, polling, load, http };
+                let rounds = options.rounds.unwrap_or(rounds);
+                tasks.push(Task { cell, contenders: contenders(in_flight), rounds });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Report;
 use crate::cell::{Cell, Http, Load, Polling};
 use crate::contender::Contender;
-use crate::instructions::Count;
+use crate::instructions::{Count, NO_RECORDER};
 use crate::machine::Machine;
 use crate::meter::Memory;
 use crate::reading::{Latency, Reading};
@@ -43,9 +43,9 @@ pub(super) fn report() -> Report {
             target_milliseconds: Some(0.5),
         }],
         instructions: vec![Count {
-            operation: "encode".to_owned(),
+            operation: format!("measurements {NO_RECORDER}"),
             instructions: 1_234.0,
-            allocations: None,
+            allocations: Some(0.0),
         }],
         notes: Vec::new(),
         failures: Vec::new(),
