@@ -161,8 +161,10 @@ fn without_echoes(response: ApiResponse) -> RawResponse {
     if !response.body.trim_ascii_start().starts_with(b"{") {
         return raw(response.scrubbed());
     }
-    let says = |word: &str| response.body.windows(word.len()).any(|part| part == word.as_bytes());
-    if !["error", "failed", "queue_state"].into_iter().any(says) {
+    // Results of training are long: a search in text is fast, and what is no text is looked at closely.
+    let says_nothing =
+        |text: &str| !["error", "failed", "queue_state"].iter().any(|word| text.contains(word));
+    if std::str::from_utf8(&response.body).is_ok_and(says_nothing) {
         return raw(response);
     }
     match Answer::of(Outcome::Response(raw(response.clone()))) {
